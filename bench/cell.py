@@ -1,0 +1,96 @@
+"""A cell: one generator on one dataset split. Its identity, its key, its seeds by purpose, and the record it ends in."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+PURPOSES = ("split", "score", "tune", "fit", "sample", "minority")
+STATUSES = ("done", "failed", "timeout", "skipped")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Everything that decides one result, but for the code of the metrics (scores carry their own versions).
+
+    dataset: canonical name. source: what to open it by (the name, or the path of a user's TOML). data: identity of the
+    table's bytes, "" where it is absent. version: of the generator's code. params: hyperparameters as JSON. samples:
+    subjects to draw, 0 for as many as train. tune: the tuning budget as JSON, "" for none.
+    """
+
+    dataset: str
+    source: str
+    data: str
+    split: str
+    generator: str
+    label: str
+    version: str
+    params: str
+    replicate: int
+    samples: int = 0
+    threads: int = 1
+    tune: str = ""
+
+    @property
+    def key(self) -> str:
+        """Readable, and a hash of all that decides the result; a file name.
+
+        >>> Cell("sim-ehr", "sim-ehr", "d1", "random", "ou", "ou", "1", "{}", 0).key
+        'sim-ehr.ou.r0.0dce5dfaa3'
+        """
+        decides = {k: v for k, v in asdict(self).items() if k not in ("label", "source")}
+        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:10]
+        readable = re.sub(r"[^A-Za-z0-9-]+", "-", f"{self.dataset}").strip("-")
+        return f"{readable}.{re.sub(r'[^A-Za-z0-9-]+', '-', self.label)}.r{self.replicate}.{digest}"
+
+    def seed(self, purpose: str) -> int:
+        """A seed for one purpose. "split" and "score" are the same for every generator, so that they can be paired."""
+        if purpose not in PURPOSES:
+            raise ValueError(f"unknown purpose '{purpose}'; known: {', '.join(PURPOSES)}")
+        parts = [self.dataset, str(self.replicate), purpose]
+        if purpose not in ("split", "score"):
+            parts += [self.generator, self.params]
+        return int(hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8], 16) >> 1
+
+    @classmethod
+    def read(cls, saved: Mapping[str, Any]) -> "Cell":
+        """A cell from what `asdict` wrote."""
+        return cls(**saved)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a cell did not end well: the phase, the exception's class, one line, and whether it came from outside."""
+
+    phase: str
+    type: str
+    message: str
+    outside: bool = False
+
+
+@dataclass(frozen=True)
+class Record:
+    """The outcome of a cell. scores: full name -> {"value", "se", "n"} or {"undefined": reason}."""
+
+    cell: Cell
+    status: str
+    fault: Fault | None = None
+    scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def reason(self) -> str:
+        """One line of why it is not done; "" for a done cell."""
+        if self.fault is None:
+            return ""
+        kind = f"{self.fault.type}: " if self.status == "failed" and self.fault.type else ""
+        where = f"in {self.fault.phase}: " if self.fault.phase else ""
+        return f"{where}{kind}{self.fault.message}"
+
+    @classmethod
+    def read(cls, saved: Mapping[str, Any]) -> "Record":
+        """A record from what `asdict` wrote."""
+        fault = Fault(**saved["fault"]) if saved["fault"] else None
+        return cls(Cell.read(saved["cell"]), saved["status"], fault, saved["scores"], saved["facts"])

@@ -1,0 +1,332 @@
+"""The command line: parses and calls, no logic. Heavy modules are imported inside the verb that needs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.errors import BenchError, unknown
+
+if TYPE_CHECKING:
+    from bench.store import Store
+    from bench.suite import Suite
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Compare generators of synthetic health records and rare-event rows.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Datasets: which there are, and whether yours are whole.")
+app.add_typer(data_app, name="data")
+
+SuiteArg = Annotated[str, typer.Argument(help="A suite's name (see `bench list suites`) or the path of a TOML.")]
+SuiteOpt = Annotated[
+    str, typer.Option("--suite", help="A suite's name (see `bench list suites`) or the path of a TOML.")
+]
+StoreOpt = Annotated[Path, typer.Option("--store", envvar="BENCH_STORE", help="The store folder.")]
+DataOpt = Annotated[
+    Path | None, typer.Option("--data", envvar="BENCH_DATA", help="Folder with one folder per dataset.")
+]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+UriOpt = Annotated[
+    str | None, typer.Option("--tracking-uri", help="An MLflow server; a SQLite file in the store if none.")
+]
+HERE = Path("bench-store")
+
+
+@app.command()
+def run(
+    suite: SuiteOpt,
+    store: StoreOpt = HERE,
+    data: DataOpt = None,
+    workers: Annotated[int, typer.Option(min=0, help="Cells at a time; 0: cores / the suite's threads.")] = 0,
+    retry: Annotated[str, typer.Option(help="Run again: failed, timeout, skipped (comma-separated).")] = "",
+    datasets: Annotated[
+        str, typer.Option(help="Only these datasets of the suite (comma-separated, without cuts).")
+    ] = "",
+    generators: Annotated[str, typer.Option(help="Only these generators of the suite (comma-separated).")] = "",
+    tracking_uri: UriOpt = None,
+    track: Annotated[bool, typer.Option("--track/--no-track", help="Mirror to MLflow.")] = True,
+) -> None:
+    """Run what is missing of a suite, then render its board. Exit code 0 only if no cell failed."""
+    from bench.sweep import sweep
+
+    code = sweep(
+        _suite(suite), _open(store), _folder(data), workers=workers, retry=_list(retry), datasets=_list(datasets),
+        labels=_list(generators), uri=tracking_uri, track=track,
+    )  # fmt: skip
+    raise typer.Exit(code)
+
+
+@app.command()
+def plan(suite: SuiteOpt, store: StoreOpt = HERE, data: DataOpt = None, as_json: JsonOpt = False) -> None:
+    """What a run would do: cells by dataset and generator, and which are stored. Runs nothing."""
+    from bench import show
+    from bench.sweep import plan_rows
+
+    found = _suite(suite)
+    rows = plan_rows(found, _look(store), _folder(data))
+    show.table(["dataset", "generator", "cells", "stored", "to run", "why not"], rows, as_json=as_json)
+    if not as_json:
+        total, stored, todo = (sum(row[i] for row in rows) for i in (2, 3, 4))
+        show.out.print(f"\n{total} cells: {stored} stored, {todo} to run, {total - stored - todo} cannot run here")
+
+
+@app.command()
+def status(suite: SuiteOpt, store: StoreOpt = HERE, data: DataOpt = None, as_json: JsonOpt = False) -> None:
+    """How each cell of a suite ended, with the reason and the log of those that did not end well."""
+    from bench import show
+    from bench.collect import records
+
+    kept = _look(store)
+    heads = ["dataset", "generator", "replicate", "status", "reason", "log"]
+    rows = []
+    for cell, _, record in records(_suite(suite), kept, _folder(data)):
+        state, why = (record.status, record.reason) if record else ("missing", "not run yet")
+        log = kept.log(cell.key)
+        rows.append((cell.dataset, cell.label, cell.replicate, state, why, str(log) if why and log.exists() else ""))
+    show.table(heads, rows, as_json=as_json)
+
+
+@app.command()
+def board(suite: SuiteArg, store: StoreOpt = HERE, data: DataOpt = None, as_json: JsonOpt = False) -> None:
+    """Render a suite's board from the store and print it."""
+    from bench import show
+    from bench.collect import write_boards
+
+    paths = write_boards(_suite(suite), _open(store), _folder(data))
+    text = paths["board.json" if as_json else "board.md"].read_text(encoding="utf-8")
+    if as_json or not sys.stdout.isatty():
+        print(text, end="")
+    else:
+        from rich.markdown import Markdown
+
+        show.out.print(Markdown(text))
+
+
+@app.command()
+def score(
+    train: Annotated[Path, typer.Option(help="The table a generator was fitted on (.csv or .parquet).")],
+    holdout: Annotated[Path, typer.Option(help="Real rows the generator never saw.")],
+    synth: Annotated[Path, typer.Option(help="The synthetic table.")],
+    target: Annotated[str, typer.Option(help="The column to predict: true/false or 0/1.")],
+    minority: Annotated[Path | None, typer.Option(help="Synthetic positives, for the boost scores.")] = None,
+    subject: Annotated[str | None, typer.Option(help="A column that names the subject.")] = None,
+    time: Annotated[str | None, typer.Option(help="A column of whole steps: makes the tables longitudinal.")] = None,
+    static: Annotated[str, typer.Option(help="Columns constant per subject (comma-separated).")] = "",
+    codes: Annotated[str, typer.Option(help="Clinical code columns (comma-separated), or 'all' true/false ones.")] = "",
+    sensitive: Annotated[str, typer.Option(help="Columns to protect (comma-separated).")] = "",
+    quasi: Annotated[str, typer.Option(help="Columns an attacker knows (comma-separated).")] = "",
+    drop: Annotated[str, typer.Option(help="Columns to leave out (comma-separated).")] = "",
+    metrics: Annotated[str, typer.Option(help="Metrics or families (comma-separated); all if none.")] = "",
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    as_json: JsonOpt = False,
+) -> None:
+    """Score a synthetic table made by anything."""
+    _use_all_cores()
+    from bench import show
+    from bench.score import score_files
+
+    scores = score_files(
+        {"train": train, "holdout": holdout, "synth": synth, **({"minority": minority} if minority else {})},
+        target=target, subject=subject, time=time, static=_list(static), codes=_list(codes), sensitive=_list(sensitive),
+        quasi=_list(quasi), drop=_list(drop), metric_names=_list(metrics) or None, seed=seed,
+    )  # fmt: skip
+    if as_json:
+        print(json.dumps(scores, indent=1))
+        return
+    rows = [(k, *(f"{v[x]:.4f}" if v.get(x) is not None else None for x in ("value", "se")), v.get("undefined"))
+            for k, v in scores.items()]  # fmt: skip
+    show.table(["metric", "value", "se", "undefined because"], rows)
+
+
+@app.command()
+def track(suite: SuiteArg, store: StoreOpt = HERE, data: DataOpt = None, tracking_uri: UriOpt = None) -> None:
+    """Bring MLflow in line with the store; may be repeated."""
+    from bench import show
+    from bench.collect import write_boards
+    from bench.track import sync
+
+    found, kept, folder = _suite(suite), _open(store), _folder(data)
+    written = sync(found, kept, folder, write_boards(found, kept, folder), uri=tracking_uri)
+    show.out.print(f"{written} runs written to MLflow, experiment '{found.name}'")
+
+
+@app.command()
+def ui(
+    store: StoreOpt = HERE,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+) -> None:
+    """Open the MLflow pages on the store's runs."""
+    from bench.track import serve
+
+    serve(_look(store), host, port)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="generators, metrics, datasets or suites.")],
+    as_json: JsonOpt = False,
+) -> None:
+    """The rows of a registry."""
+    from bench import show
+    from bench.registries import REGISTRIES
+
+    if what not in REGISTRIES:
+        raise unknown("registry", what, REGISTRIES)
+    heads, rows = REGISTRIES[what]()
+    show.table(heads, rows, as_json=as_json)
+
+
+@app.command()
+def doctor(
+    generator: Annotated[
+        str, typer.Argument(help="A registered name or package.module:Class; none: environment only.")
+    ] = "",
+    params: Annotated[list[str] | None, typer.Option("--param", "-p", help="A hyperparameter, key=value.")] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Report the environment, and run the generator contract on a generator."""
+    from bench import show
+    from bench.machine import environment
+
+    if not generator:
+        machine = environment()
+        rows = [(k, v) for k, v in machine.items() if k != "packages"] + list(machine["packages"].items())
+        show.table(["what", "value"], rows, as_json=as_json)
+        return
+    from bench.doctor import examine
+    from generators import make
+
+    given = _params(params or [])
+    try:
+        make(generator, **given)
+    except ValueError as error:
+        raise BenchError(str(error)) from error
+    rows = list(examine(generator, given))
+    show.table(["shape", "check", "outcome", "why"], rows, as_json=as_json)
+    raise typer.Exit(1 if any(row[2] == "fail" for row in rows) else 0)
+
+
+@app.command(hidden=True)
+def cell(
+    key: Annotated[str, typer.Argument(help="A cell's key, as `bench status --json` or a log names it.")],
+    suite: SuiteOpt,
+    store: StoreOpt = HERE,
+    data: DataOpt = None,
+) -> None:
+    """Run one cell in this process, everything printed: to look at a failure with a debugger."""
+    from bench import show
+    from bench.run import run_cell
+
+    kept = _open(store)
+    found = kept.read_cell(key)
+    with kept.lock(key):
+        record = run_cell(
+            found, kept, data_dir=_folder(data), metric_names=_suite(suite).metric_names, phase=lambda name: None
+        )
+    show.out.print(f"{record.status} {record.reason}")
+    raise typer.Exit(0 if record.status in ("done", "skipped") else 1)
+
+
+@data_app.command("list")
+def data_list(data: DataOpt = None, as_json: JsonOpt = False) -> None:
+    """Every dataset: shape, size, access, licence, whether it is here, and what to put where."""
+    from bench import show
+    from bench.registries import dataset_rows
+
+    show.table(*dataset_rows(_folder(data)), as_json=as_json)
+
+
+@data_app.command("check")
+def data_check(
+    name: Annotated[str, typer.Argument(help="A dataset's name, or the path of a TOML.")],
+    data: DataOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Read a dataset whole: counts, checksums, and the table law's verdict."""
+    from bench import show
+    from bench.registries import check_dataset
+
+    rows, sound = check_dataset(name, _folder(data))
+    show.table(["what", "found", "expected", "verdict"], rows, as_json=as_json)
+    raise typer.Exit(0 if sound else 1)
+
+
+# --- arguments ---
+
+
+def _suite(name: str) -> Suite:
+    from bench.suite import find_suite
+
+    return find_suite(name)
+
+
+def _open(root: Path) -> Store:
+    from bench.store import Store
+
+    return Store.open(root)
+
+
+def _look(root: Path) -> Store:
+    """A store to read from; it need not exist or be writable."""
+    from bench.store import Store
+
+    return Store(root)
+
+
+def _folder(data: Path | None) -> Path | None:
+    if data is not None and not data.is_dir():
+        raise BenchError(f"data folder {data} does not exist (--data or BENCH_DATA)")
+    return data
+
+
+def _list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _params(given: list[str]) -> dict[str, Any]:
+    out = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise BenchError(f"--param {text}: expected key=value")
+        try:
+            out[key] = json.loads(value)
+        except ValueError:
+            out[key] = value
+    return out
+
+
+def _use_all_cores() -> None:
+    """Before numpy is loaded: as many threads as cores, where the user has not said otherwise."""
+    from bench.launch import thread_settings
+
+    for key, value in thread_settings(os.cpu_count() or 1).items():
+        os.environ.setdefault(key, value)
+
+
+def main() -> None:
+    """The `bench` command: faults end in one line on stderr and exit code 2."""
+    sys.path.insert(0, os.getcwd())  # so that package.module:Class finds a module of the folder one stands in
+    try:
+        app()
+    except BenchError as error:
+        from bench import show
+
+        show.error(str(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

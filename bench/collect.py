@@ -1,0 +1,112 @@
+"""From a suite's cells in the store to the frame that leaderboards read, and to the boards on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import generators
+from bench.cell import Record
+from bench.store import Store
+from bench.suite import Suite, cells
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UP_TO_SAMPLING = ("start", "load", "split", "tune", "fit", "sample", "minority")
+
+
+def records(suite: Suite, store: Store, data_dir: Path | None) -> list[tuple[Any, Any, Record | None]]:
+    """Every cell of a suite with its source and its record: the stored one, a skip where it cannot run here, or None."""
+    from bench.cell import Fault
+
+    out = []
+    for cell, source, why_not in cells(suite, data_dir):
+        record = Record(cell, "skipped", Fault("", "", why_not)) if why_not else store.record(cell.key)
+        out.append((cell, source, record))
+    return out
+
+
+def frame(found: list[tuple[Any, Any, Record | None]], metric_names: list[str]) -> pd.DataFrame:
+    """The frame of leaderboards/__init__.py; a cell without a record is "missing"."""
+    import pandas as pd
+
+    from leaderboards import COLUMNS
+
+    rows = []
+    for cell, source, record in found:
+        row = generators.find(cell.generator)
+        facts = record.facts if record else {}
+        common = {
+            "dataset": cell.dataset,
+            "shape": source.row.shape,
+            "subset": facts.get("subset", ""),
+            "generator": cell.label,
+            "native": source.row.shape in row.native,
+            "reference": row.family == "reference",
+            "replicate": cell.replicate,
+            "status": record.status if record else "missing",
+            "reason": record.reason if record else "not run yet",
+            "n_train": facts.get("n_train"),
+            "n_holdout": facts.get("n_holdout"),
+        }
+        empty = {"metric": "", "value": None, "se": None, "undefined": ""}
+        scores = [
+            {"metric": name, "value": s.get("value"), "se": s.get("se"), "undefined": s.get("undefined", "")}
+            for name, s in (record.scores if record else {}).items()
+            if name.split("/")[0] in metric_names
+        ]
+        rows += [{**common, **s} for s in scores or [empty]]
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    numbers = ["value", "se", "n_train", "n_holdout"]
+    return table.astype(dict.fromkeys(numbers, float))
+
+
+def cost_frame(found: list[tuple[Any, Any, Record | None]], store: Store) -> pd.DataFrame:
+    """What done cells cost: per dataset and generator the means over replicates."""
+    import pandas as pd
+
+    rows = []
+    for cell, _, record in found:
+        cost = store.note(cell.key, "cost") if record and record.status == "done" else None
+        if record is None or cost is None:
+            continue
+        phases = cost["phases"]
+
+        def seconds(name: str, phases: dict = phases) -> float | None:
+            return phases[name]["seconds"] if name in phases else None
+
+        sampled, n = seconds("sample"), record.facts["n_synth"]
+        rows.append(
+            {
+                "dataset": cell.dataset,
+                "generator": cell.label,
+                "tune_s": seconds("tune"),
+                "fit_s": seconds("fit"),
+                "sample_s_per_1k": None if sampled is None else sampled / n * 1_000,
+                "score_s": seconds("score"),
+                "peak_memory_mb": max(
+                    (p["peak_memory_mb"] for k, p in phases.items() if k in UP_TO_SAMPLING), default=None
+                ),
+                "n_parameters": record.facts["n_parameters"],
+            }
+        )
+    table = pd.DataFrame(rows)
+    return table if table.empty else table.groupby(["dataset", "generator"], sort=False).mean().reset_index()
+
+
+def write_boards(suite: Suite, store: Store, data_dir: Path | None) -> dict[str, Path]:
+    """Render a suite's boards from all its cells. Gives {"board.md", "board.csv", "board.json", "cost.md"} as paths."""
+    from leaderboards import render
+    from leaderboards.rank import Board
+
+    found = records(suite, store, data_dir)
+    table = Board(frame(found, suite.metric_names))
+    title = f"Board: {suite.name}"
+    texts = {
+        "board.md": render.markdown(table, title=title, about=suite.about),
+        "board.csv": render.csv(table),
+        "board.json": render.as_json(table, title=title, about=suite.about),
+        "cost.md": render.costs(cost_frame(found, store)),
+    }
+    return {name: store.save_board(suite.name, name, text) for name, text in texts.items()}

@@ -1,0 +1,223 @@
+"""A dataset that has been named: where its files are, what identifies it, and how it is read whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.datasets.name import Name, Value
+from bench.errors import BenchError
+
+if TYPE_CHECKING:  # pandas is loaded when a table is, not when a name is
+    import pandas as pd
+
+    from bench.datasets import Dataset
+    from bench.datasets.data import Data
+
+GENERIC_CUTS = ("codes", "rows")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset that has been named: its row, its cuts, and the folder of its files (None where it is absent)."""
+
+    row: Dataset
+    name: Name
+    folder: Path | None
+    toml: Path | None = None
+    order: str | None = None
+
+    @property
+    def simulated(self) -> bool:
+        """True where a known process draws the table afresh."""
+        return bool(self.row.draw)
+
+    @property
+    def ordered(self) -> bool:
+        """True where subjects have a time order."""
+        return self.order is not None
+
+    @property
+    def shareable(self) -> bool:
+        """True where values of the table may be shown: simulated or openly licensed data, not a user's own."""
+        return self.row.access in ("simulated", "packaged", "open")
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """The files it is read from, by name; only those its cuts ask for."""
+        if self.folder is None:
+            return {}
+        sets = dict(self.name.cuts).get("sets", self.row.params.get("sets"))
+        wanted = [f for f in self.row.files if sets is None or any(f"-{s}." in f for s in str(sets))]
+        return {f: self.folder / f for f in wanted}
+
+    def absence(self) -> str | None:
+        """Why the dataset cannot be read here, or None. A folder with a file missing is a fault, not an absence."""
+        if not self.row.files or self.folder is not None:
+            return None
+        return f"absent: put {self.put()}"
+
+    def put(self) -> str:
+        """What to put where."""
+        if not self.row.files or self.toml:
+            return ""
+        return (
+            f"put {', '.join(self.row.files)} into DATA/{' or DATA/'.join(self.row.folders)} (from {self.row.source})"
+        )
+
+    @cached_property
+    def identity(self) -> str:
+        """A hash of all that decides the table: name with cuts, loader version, and the bytes of its files."""
+        from bench.datasets.data import Absent, DataError
+
+        reason = self.absence()
+        if reason:
+            raise Absent(f"dataset {self.name}: {reason}")
+        digest = hashlib.sha256(f"{self.name} v{self.row.version}".encode())
+        for name, path in [*self.files.items(), *([("toml", self.toml)] if self.toml else [])]:
+            if not path.is_file():
+                raise DataError(f"dataset {self.name}: {path} is missing")
+            digest.update(name.encode() + sha256(path).encode())
+        return digest.hexdigest()[:16]
+
+    def load(self) -> Data:
+        """Read the table whole: cuts applied, duplicates handled as the row says, subjects renumbered, law checked.
+
+        Raises Absent, DataError or LawError. Subjects are numbered 0, 1, ... so that no identifier of the source
+        enters a table.
+        """
+        from bench.datasets import data as d
+        from bench.datasets import law
+
+        reason = self.absence()
+        if reason:
+            raise d.Absent(f"dataset {self.name}: {reason}")
+        if self.folder is not None:
+            for path in self.files.values():
+                if not path.is_file():
+                    raise d.DataError(f"dataset {self.name}: {path} is missing")
+        try:
+            data = self._read()
+        except (d.DataError, law.LawError) as error:
+            raise type(error)(f"dataset {self.name}: {error}") from error
+        cuts = dict(self.name.cuts)
+        if self.row.drop_duplicates:
+            data = _unique(data)
+        if not self.simulated:
+            if "codes" in cuts:
+                data = d.cut_codes(data, int(cuts["codes"]))
+            if "rows" in cuts:
+                data = d.cut_rows(data, int(cuts["rows"]), self.seed)
+        data = _renumber(data)
+        law.check(data.table, data.roles, what=f"dataset {self.name}")
+        return data
+
+    @property
+    def seed(self) -> int:
+        """The seed of a simulated table and of a cut: a function of the name alone."""
+        return int(hashlib.sha256(str(self.name).encode()).hexdigest()[:8], 16)
+
+    def redraw(self, n: int, given: Mapping[str, object] | None, seed: int) -> pd.DataFrame:
+        """n fresh subjects from the known process that satisfy `given`; only on simulated data.
+
+        Raises BenchError where the condition is so rare that 500 times n draws do not hold n of it.
+        """
+        import numpy as np
+        import pandas as pd
+
+        from bench.datasets.law import longitudinal, per_subject, take
+
+        params = self._params()
+        kept: list[pd.DataFrame] = []
+        have, tries = 0, 0
+        for batch_seed in np.random.SeedSequence(seed).generate_state(500):
+            table = _resolve(self.row.draw)(max(n, 1_000) if given else n, seed=int(batch_seed), **params)
+            for column, value in (given or {}).items():
+                held = per_subject(table, column)
+                table = take(table, held.index[(held == value).to_numpy()])
+            tries += 1
+            who = table.index.get_level_values("subject").unique()[: n - have]
+            table = take(table, who)
+            codes = {s: have + i for i, s in enumerate(who)}
+            number = table.index.get_level_values("subject").map(codes)
+            table.index = (
+                pd.MultiIndex.from_arrays([number, table.index.get_level_values("time")], names=["subject", "time"])
+                if longitudinal(table)
+                else pd.Index(number, name="subject")
+            )
+            kept.append(table)
+            have += len(who)
+            if have == n:
+                return pd.concat(kept)
+        raise BenchError(
+            f"dataset {self.name}: found {have} of {n} subjects in {tries} draws for {sorted(given or {})}"
+        )
+
+    def _params(self) -> dict[str, Value]:
+        params = {**self.row.params, **dict(self.name.cuts)}
+        params.pop("rows", None)
+        return params
+
+    def _read(self) -> Data:
+        from bench.datasets.data import Data
+
+        if self.simulated:
+            rows = int({**self.row.params, **dict(self.name.cuts)}["rows"])
+            params = self._params()
+            return Data(_resolve(self.row.draw)(rows, seed=self.seed, **params), _resolve(self.row.roles)(**params))
+        if self.toml is not None:
+            from bench.datasets.own import load
+
+            return load(self.toml)
+        params = {k: v for k, v in self._params().items() if k not in GENERIC_CUTS}
+        return _resolve(self.row.load)(self.folder, **params)
+
+
+def _resolve(path: str) -> Callable:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _unique(data: Data) -> Data:
+    """Without exact repetitions of a row; flat tables only."""
+    table = data.table[~data.table.duplicated()]
+    order = None if data.order is None else data.order.loc[table.index]
+    return replace(data, table=table, order=order, facts={**data.facts, "duplicates": len(data.table) - len(table)})
+
+
+def _renumber(data: Data) -> Data:
+    import pandas as pd
+
+    from bench.datasets.law import longitudinal
+
+    number, who = pd.factorize(data.table.index.get_level_values("subject"), sort=True)
+    table = data.table.copy(deep=False)
+    if longitudinal(table):
+        table.index = pd.MultiIndex.from_arrays(
+            [number, table.index.get_level_values("time")], names=["subject", "time"]
+        )
+        table = table.sort_index()
+    else:
+        table.index = pd.Index(number, name="subject")
+    order = data.order
+    if order is not None:
+        order = pd.Series(order.loc[who].to_numpy(), pd.RangeIndex(len(who)))
+    return replace(data, table=table, order=order)
+
+
+_HASHED: dict[tuple[str, int, int], str] = {}
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, remembered for this process while size and time stay."""
+    stat = path.stat()
+    key = (str(path), stat.st_size, stat.st_mtime_ns)
+    if key not in _HASHED:
+        with path.open("rb") as stream:
+            _HASHED[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return _HASHED[key]

@@ -1,0 +1,114 @@
+"""The rows of every registry as tables to print, and the check of one dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.datasets import DATASETS, open_dataset
+
+Rows = tuple[list[str], list[tuple[Any, ...]]]
+
+
+def generator_rows() -> Rows:
+    """REGISTRY."""
+    from generators import REGISTRY
+
+    heads = ["name", "family", "native shapes", "what it does", "reference"]
+    return heads, [(r.name, r.family, ", ".join(r.native), r.about, r.reference) for r in REGISTRY.values()]
+
+
+def metric_rows() -> Rows:
+    """METRICS, and what is measured as cost."""
+    from metrics import COSTS, METRICS
+
+    heads = ["name", "family", "better", "range", "0 at", "shapes", "what it is"]
+    rows = [
+        (
+            m.name,
+            m.family,
+            "more" if m.up else "less",
+            f"{m.low:g} to {m.high:g}",
+            m.floor or "",
+            ", ".join(m.shapes),
+            m.about,
+        )
+        for m in METRICS.values()
+    ]
+    return heads, rows + [(name, "cost", "less", "", "", "", about) for name, about in COSTS.items()]
+
+
+def suite_rows() -> Rows:
+    """The suites that come with the package."""
+    from bench.suite import find_suite, known_suites
+
+    rows = []
+    for name in known_suites():
+        suite = find_suite(name)
+        cells = len(suite.datasets) * len(suite.generators) * suite.replicates
+        rows.append((name, len(suite.datasets), len(suite.generators), suite.replicates, cells, suite.about))
+    return ["name", "datasets", "generators", "replicates", "cells", "about"], rows
+
+
+def dataset_rows(data_dir: Path | None) -> Rows:
+    """DATASETS, with whether each is here and what to put where."""
+    heads = [
+        "name",
+        "shape",
+        "subjects",
+        "columns",
+        "positives",
+        "access",
+        "licence",
+        "here",
+        "what it is",
+        "what to put where",
+    ]
+    rows = []
+    for row in DATASETS.values():
+        source = open_dataset(row.name, data_dir)
+        here = "no" if source.absence() else "yes"
+        rows.append((row.name, row.shape, *row.size, row.access, row.licence, here, row.about, source.put()))
+    return heads, rows
+
+
+REGISTRIES: Mapping[str, Callable[[], Rows]] = {
+    "generators": generator_rows,
+    "metrics": metric_rows,
+    "datasets": lambda: dataset_rows(None),
+    "suites": suite_rows,
+}
+
+
+def check_dataset(name: str, data_dir: Path | None) -> tuple[list[tuple[str, str, str, str]], bool]:
+    """Read a dataset whole and compare what is found with what is known of it. Raises where it cannot be read."""
+    from bench.datasets.law import per_subject, subjects
+    from bench.datasets.source import sha256
+
+    source = open_dataset(name, data_dir)
+    rows: list[tuple[str, str, str, str]] = []
+    data = source.load()
+    for file, path in source.files.items():
+        known, found = source.row.files[file], sha256(path)
+        verdict = (
+            "ok" if found == known else "unknown" if known is None else "differs from the copy this was written for"
+        )
+        rows.append((f"sha256 of {file}", found[:16], (known or "")[:16], verdict))
+    whole = not source.name.cuts
+    for what, expected in source.row.expected.items():
+        found_count = int(data.facts.get(what, 0))
+        if whole and "subset" in data.facts and found_count != expected:
+            verdict = f"a subset: {data.facts['subset']}"
+        else:
+            verdict = "ok" if found_count == expected or not whole else "differs"
+        rows.append((what, f"{found_count:,}", f"{expected:,}" if whole else "", verdict))
+    if "duplicates" in data.facts:
+        rows.append(("duplicate rows left out", f"{int(data.facts['duplicates']):,}", "", "ok"))
+    target = per_subject(data.table, data.roles.target)
+    rows.append(("subjects", f"{len(subjects(data.table)):,}", "", "ok"))
+    rows.append(("rows of the table", f"{len(data.table):,}", "", "ok"))
+    rows.append(("columns", f"{data.table.shape[1]:,}", "", "ok"))
+    rows.append((f"positives ({data.roles.target})", f"{int(target.sum()):,} ({target.mean():.2%})", "", "ok"))
+    rows.append(("the table law", "kept", "", "ok"))
+    return rows, all(row[3] != "differs" for row in rows)

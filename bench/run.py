@@ -1,0 +1,258 @@
+"""One cell from data to record: load, split, tune, fit, sample, check, save, score. The heart of the harness."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import generators
+import metrics
+from bench.cell import Cell, Fault, Record
+from bench.datasets import open_dataset
+from bench.errors import BenchError
+from bench.store import Store, StoreError, check_stage, read_parquet, stage
+from generators.base import Unsupported, reject
+from generators.state import count
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.datasets.data import Data
+    from bench.datasets.source import Source
+    from bench.datasets.split import Split
+
+MOST_MINORITY = 50_000
+FULL_DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO)
+Phase = Callable[[str], None]
+
+
+class StoreFull(StoreError):
+    """The store's disk cannot be written: no record can be kept, and the run must stop."""
+
+
+def run_cell(cell: Cell, store: Store, *, data_dir: Path | None, metric_names: list[str], phase: Phase) -> Record:
+    """Do what is missing of a cell and write its record. phase(name) is told of each phase as it begins.
+
+    Raises StoreFull where the disk is full or read-only; every other exception becomes a record.
+    """
+    now = ["load"]
+
+    def enter(name: str) -> None:
+        now[0] = name
+        print(f"[{time.strftime('%H:%M:%S')}] {name}", flush=True)
+        phase(name)
+
+    shareable = False
+    try:
+        enter("load")
+        source = open_dataset(cell.source, data_dir)
+        shareable = source.shareable
+        record = _run(cell, store, source, metric_names, enter)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
+            raise StoreFull(f"store {store.root}: {error.strerror}") from error
+        traceback.print_exc()
+        record = Record(cell, *_fault(error, now[0], shareable))
+    try:
+        store.save_record(record)
+    except OSError as error:
+        raise StoreFull(f"store {store.root}: {error.strerror}") from error
+    return record
+
+
+def _run(cell: Cell, store: Store, source: Source, metric_names: list[str], enter: Phase) -> Record:
+    if source.identity != cell.data:
+        raise BenchError(f"dataset {cell.dataset}: its files have changed since the suite was read; run again")
+    data = store.table(source)
+    enter("split")
+    from bench.datasets.split import split
+
+    parts = split(data, seed=cell.seed("split"), how=cell.split)
+    if not check_stage(store.samples(cell.key)):
+        _sample(cell, store, source, data, parts, enter)
+    enter("score")
+    from metrics.tables import Tables
+
+    drawn = store.samples(cell.key)
+    minority = drawn / "minority.parquet"
+    about = json.loads((drawn / "about.json").read_text())
+    tables = Tables(
+        parts.train,
+        parts.holdout,
+        read_parquet(drawn / "synth.parquet"),
+        minority=read_parquet(minority) if minority.exists() else None,
+        no_minority=about["no_minority"],
+        roles=asdict(data.roles),
+    )
+    scores = score_cell(cell, store, tables, metric_names)
+    row = generators.find(cell.generator)
+    facts = {
+        "shape": source.row.shape,
+        "native": source.row.shape in row.native,
+        "reference": row.family == "reference",
+        "n_train": tables.n("train"),
+        "n_holdout": tables.n("holdout"),
+        "n_synth": tables.n("synth"),
+        "prevalence": float(tables.y("holdout").mean()),
+        "subset": data.facts.get("subset", ""),
+        "n_parameters": about["n_parameters"],
+        "tuned": _tuned(store, cell.key),
+    }
+    return Record(cell, "done", None, scores, facts)
+
+
+def _sample(cell: Cell, store: Store, source: Source, data: Data, parts: Split, enter: Phase) -> None:
+    """Tune, fit, sample and check; each stage kept as it is done."""
+    from bench.datasets.law import check_like, per_subject, subjects
+
+    target, static = data.roles.target, data.roles.static
+    params = json.loads(cell.params)
+    if cell.tune:
+        from bench.tune import has_space, tuned
+
+        if has_space(cell.generator):
+            enter("tune")
+            params = tuned(cell, store, source, data, parts.train)["params"]
+    handed = hand_over(cell.generator, source)
+    enter("fit")
+    generator = fitted(cell, store, params, handed, data, parts.train)
+    enter("sample")
+    n = cell.samples or len(subjects(parts.train))
+    synth = generator.sample(n, seed=cell.seed("sample"))
+    check_like(synth, parts.train, n, static=static, what="samples")
+    y = per_subject(parts.train, target)
+    wanted = min(2 * (len(y) - 2 * int(y.sum())), MOST_MINORITY)
+    no_minority, minority = "the positive class is not the rare one", None
+    enter("minority")
+    if wanted > 0:
+        try:
+            minority = draw(generator, wanted, given={target: True}, seed=cell.seed("minority"))
+            check_like(minority, parts.train, wanted, static=static, what="minority samples")
+            no_minority = ""
+        except (Unsupported, NotImplementedError) as error:
+            no_minority = f"no minority samples: {error}"
+    with stage(store.samples(cell.key)) as folder:
+        synth.to_parquet(folder / "synth.parquet")
+        if minority is not None:
+            minority.to_parquet(folder / "minority.parquet")
+        about = {"no_minority": no_minority, "n_parameters": count(generator)}
+        (folder / "about.json").write_text(json.dumps(about))
+
+
+def fitted(
+    cell: Cell, store: Store, params: Mapping[str, Any], handed: Mapping[str, Any], data: Data, train: pd.DataFrame
+) -> Any:
+    """The cell's generator, fitted: loaded where it is stored, else fitted and stored."""
+    generator = generators.make(cell.generator, **params, **handed)
+    folder = store.fit(cell.key)
+    storable = callable(getattr(generator, "save", None)) and callable(getattr(generator, "load", None))
+    if storable and check_stage(folder):
+        return generator.load(folder)
+    generator = fit(generator, train, data, seed=cell.seed("fit"))
+    if storable:
+        try:
+            with stage(folder) as new:
+                generator.save(new)
+        except (TypeError, NotImplementedError) as error:
+            if cell.generator in generators.REGISTRY:
+                raise
+            print(f"the fit is not stored: {error}", flush=True)
+    return generator
+
+
+def fit(generator: Any, train: pd.DataFrame, data: Data, *, seed: int, log: Callable[..., None] | None = None) -> Any:
+    """Fit a generator of ours or of a user's: it is given those of our arguments that its `fit` takes."""
+    offered = {
+        "target": data.roles.target,
+        "static": data.roles.static,
+        "describe": data.roles.describe,
+        "seed": seed,
+        "log": log or _print_progress,
+    }
+    generator.fit(train.copy(), **_taken(generator.fit, offered))
+    return generator
+
+
+def draw(generator: Any, n: int, *, given: Mapping[str, object], seed: int) -> pd.DataFrame:
+    """n subjects that satisfy a condition; by rejection where the generator's `sample` does not take `given`."""
+    if "given" in _taken(generator.sample, {"given": given}):
+        return generator.sample(n, given=given, seed=seed)
+    return reject(lambda k, s: generator.sample(k, seed=s), n, given, seed=seed)
+
+
+def hand_over(name: str, source: Source) -> dict[str, Any]:
+    """What the harness supplies to the constructor of a generator that asks for it."""
+    return {"redraw": source.redraw} if "redraw" in generators.find(name).handed else {}
+
+
+def score_cell(cell: Cell, store: Store, tables: Any, metric_names: list[str]) -> dict[str, dict[str, Any]]:
+    """Scores of a cell by full name; a metric is computed where it is not stored in its present version."""
+    kept = store.note(cell.key, "scores") or {}
+    for name in metric_names:
+        version = metrics.METRICS[name].version
+        if name in kept and kept[name]["version"] == version:
+            continue
+        start = time.perf_counter()
+        found = metrics.score(tables, [name], seed=cell.seed("score"))
+        seconds = round(time.perf_counter() - start, 3)
+        print(f"  {name} {seconds} s", flush=True)
+        kept[name] = {"version": version, "seconds": seconds, "scores": {k: plain(v) for k, v in found.items()}}
+    store.save_note(cell.key, "scores", kept)
+    return {
+        full: value for name in sorted(kept) if name in metrics.METRICS for full, value in kept[name]["scores"].items()
+    }
+
+
+def plain(value: metrics.Score | metrics.Undefined) -> dict[str, Any]:
+    """A score as it is stored: {"value", "se", "n"} or {"undefined": reason}."""
+    if isinstance(value, metrics.Undefined):
+        return {"undefined": value.reason}
+    return asdict(value)
+
+
+def _tuned(store: Store, key: str) -> dict[str, Any] | None:
+    """The tuned parameters and how many trials they took; without the seconds, which differ from run to run."""
+    saved = store.note(key, "tuned")
+    return {"params": saved["params"], "trials": len(saved["trials"])} if saved else None
+
+
+def _fault(error: Exception, phase: str, shareable: bool) -> tuple[str, Fault]:
+    """Status and fault of an exception.
+
+    The message of an exception that is not ours may hold values of the table. It is shown for simulated and openly
+    licensed data; otherwise the place it was raised at is shown, and the message stays in the cell's private log.
+    """
+    if isinstance(error, Unsupported):
+        return "skipped", Fault(phase, "Unsupported", _one_line(error))
+    name = type(error).__name__
+    if isinstance(error, BenchError):
+        return "failed", Fault(phase, name, _one_line(error))
+    if shareable:
+        return "failed", Fault(phase, name, _one_line(error))
+    frames = traceback.extract_tb(sys.exc_info()[2] or error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno} {frames[-1].name}" if frames else "unknown place"
+    return "failed", Fault(phase, name, f"raised at {place}; the message is in the cell's private log")
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _taken(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return dict(offered)
+    return {k: v for k, v in offered.items() if k in parameters}
+
+
+def _print_progress(step: int, **values: float) -> None:
+    print(f"  step {step} " + " ".join(f"{k}={v:.4g}" for k, v in values.items()), flush=True)

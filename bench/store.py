@@ -1,0 +1,328 @@
+"""The store: every path of it, and how things are written: whole or not at all.
+
+    store.json                      its format
+    data/                           mode 700: whatever may hold a row of a table
+      tables/NAME-IDENTITY/         parsed datasets
+      fits/KEY/ samples/KEY/        fitted generators; synth.parquet and minority.parquet
+      logs/KEY.log                  all a cell's process printed, tracebacks included
+    cells/KEY/                      cell.json, tuned.json, scores.json, record.json, cost.json, lock
+    boards/SUITE/                   rendered boards
+    mlflow.db, mlflow-artifacts/    the MLflow mirror
+
+A stage is a folder written under a temporary name and renamed; its stage.json holds the SHA-256 of each file, checked
+when it is read. A file is replaced by renaming. Locks are the kernel's (flock), so that a killed process leaves none.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from bench.cell import Cell, Record
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.datasets.data import Data
+    from bench.datasets.source import Source
+
+FORMAT = 1
+
+
+class StoreError(BenchError):
+    """The store cannot be read or written."""
+
+
+class Damaged(StoreError):
+    """A stored file is not what was written."""
+
+
+class Busy(BenchError):
+    """Another process is at work on this cell."""
+
+
+class Store:
+    """One store folder. The only place that builds a path inside it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    @classmethod
+    def open(cls, root: Path) -> Store:
+        """Make or take over a store. Raises StoreError where it is of another format or cannot be written."""
+        store = cls(root)
+        try:
+            store.root.mkdir(parents=True, exist_ok=True)
+            store.private.mkdir(mode=0o700, exist_ok=True)
+            store.private.chmod(0o700)
+            for folder in (store.root / "cells", store.private / "logs"):
+                folder.mkdir(exist_ok=True)
+            mark = store.root / "store.json"
+            if mark.exists():
+                found = json.loads(mark.read_text()).get("format")
+                if found != FORMAT:
+                    raise StoreError(f"store {root}: format {found}, this version reads {FORMAT}")
+            else:
+                write_json(mark, {"format": FORMAT})
+            probe = store.root / f".probe-{uuid4().hex[:8]}"
+            probe.write_bytes(b"x" * 4096)
+            probe.unlink()
+        except (OSError, ValueError) as error:
+            raise StoreError(f"store {root}: cannot be written: {reason(error)}") from error
+        return store
+
+    # --- paths ---
+
+    @property
+    def private(self) -> Path:
+        """The folder of everything that may hold rows."""
+        return self.root / "data"
+
+    @property
+    def tracking_db(self) -> Path:
+        """The SQLite file of the default MLflow store."""
+        return self.root / "mlflow.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """Where MLflow puts artifacts by default."""
+        return self.root / "mlflow-artifacts"
+
+    def fit(self, key: str) -> Path:
+        """The fitted generator of a cell."""
+        return self.private / "fits" / key
+
+    def samples(self, key: str) -> Path:
+        """The samples of a cell."""
+        return self.private / "samples" / key
+
+    def log(self, key: str) -> Path:
+        """What a cell's process printed."""
+        return self.private / "logs" / f"{key}.log"
+
+    def cell(self, key: str) -> Path:
+        """A cell's folder."""
+        return self.root / "cells" / key
+
+    def board(self, suite: str) -> Path:
+        """A suite's boards."""
+        return self.root / "boards" / suite
+
+    # --- cells ---
+
+    def add(self, cell: Cell) -> None:
+        """Write down a cell so that `bench cell KEY` finds it."""
+        path = self.cell(cell.key) / "cell.json"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, asdict(cell))
+
+    def read_cell(self, key: str) -> Cell:
+        """A cell that has been written down."""
+        path = self.cell(key) / "cell.json"
+        if not path.exists():
+            raise StoreError(f"store {self.root}: no cell '{key}'")
+        return Cell.read(_read_json(path))
+
+    def record(self, key: str) -> Record | None:
+        """A cell's record, or None where it has none."""
+        path = self.cell(key) / "record.json"
+        return Record.read(_read_json(path)) if path.exists() else None
+
+    def save_record(self, record: Record) -> None:
+        """Write a cell's record."""
+        write_json(self.cell(record.cell.key) / "record.json", asdict(record))
+
+    def note(self, key: str, name: str) -> dict[str, Any] | None:
+        """One of a cell's small JSON files (scores, tuned, cost), or None."""
+        path = self.cell(key) / f"{name}.json"
+        return _read_json(path) if path.exists() else None
+
+    def save_note(self, key: str, name: str, value: dict[str, Any]) -> None:
+        """Write one of a cell's small JSON files."""
+        write_json(self.cell(key) / f"{name}.json", value)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop the records of cells, and what is damaged of their stages and of all tables, so that it is made again."""
+        stages = list((self.private / "tables").glob("[!.]*"))
+        for key in keys:
+            (self.cell(key) / "record.json").unlink(missing_ok=True)
+            stages += [self.samples(key), self.fit(key)]
+        for folder in stages:
+            try:
+                check_stage(folder)
+            except Damaged:
+                shutil.rmtree(folder)
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Hold a cell alone. Raises Busy where another process holds it."""
+        with _flock(self.cell(key) / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
+            yield
+
+    @contextmanager
+    def alone(self, what: str) -> Iterator[None]:
+        """Hold a name alone, waiting for whoever holds it."""
+        with _flock(self.private / f"{what}.lock", fcntl.LOCK_EX):
+            yield
+
+    def busy(self, key: str) -> bool:
+        """True while another process holds a cell."""
+        try:
+            with self.lock(key):
+                return False
+        except Busy:
+            return True
+
+    # --- boards and tracking ---
+
+    def save_board(self, suite: str, name: str, text: str) -> Path:
+        """Replace one of a suite's boards."""
+        path = self.board(suite) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+        return path
+
+    def synced(self, uri: str, suite: str) -> str:
+        """The digest of what was last mirrored of a suite to a tracking server; "" for nothing."""
+        path = self.root / "tracking.json"
+        return _read_json(path).get(uri, {}).get(suite, "") if path.exists() else ""
+
+    def mark_synced(self, uri: str, suite: str, digest: str) -> None:
+        """Remember what has been mirrored."""
+        path = self.root / "tracking.json"
+        saved = _read_json(path) if path.exists() else {}
+        saved.setdefault(uri, {})[suite] = digest
+        write_json(path, saved)
+
+    # --- datasets ---
+
+    def table(self, source: Source) -> Data:
+        """A dataset from its parsed copy; read from its files and kept first, where there is none yet."""
+        import pandas as pd
+
+        from bench.datasets.data import Data
+        from bench.datasets.law import Roles
+
+        folder = self.private / "tables" / f"{source.name.slug}-{source.identity}"
+        if not folder.exists():
+            with self.alone("tables"):
+                if not folder.exists():
+                    self._keep(folder, source.load())
+        check_stage(folder)
+        saved = _read_json(folder / "roles.json")
+        order = folder / "order.parquet"
+        return Data(
+            read_parquet(folder / "table.parquet"),
+            Roles(**{k: tuple(v) if isinstance(v, list) else v for k, v in saved["roles"].items()}),
+            pd.read_parquet(order)["order"] if order.exists() else None,
+            saved["facts"],
+        )
+
+    def _keep(self, folder: Path, data: Data) -> None:
+        with stage(folder) as new:
+            data.table.to_parquet(new / "table.parquet")
+            write_json(new / "roles.json", {"roles": asdict(data.roles), "facts": dict(data.facts)})
+            if data.order is not None:
+                data.order.rename("order").to_frame().to_parquet(new / "order.parquet")
+
+
+@contextmanager
+def _flock(path: Path, how: int) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        try:
+            fcntl.flock(handle, how)
+        except BlockingIOError as error:
+            raise Busy(f"{path.parent.name}: another process is at work on it") from error
+        yield
+
+
+@contextmanager
+def stage(folder: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `folder` when the block ends well, and is gone when it does not."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = folder.parent / f".{folder.name}.{uuid4().hex[:8]}.part"
+    _sweep(folder)
+    try:
+        new.mkdir(mode=0o700)
+        yield new
+        hashes = {p.name: _sha256(p) for p in sorted(new.iterdir())}
+        write_json(new / "stage.json", hashes)
+        if folder.exists():
+            shutil.rmtree(folder)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def check_stage(folder: Path) -> bool:
+    """True for a whole stage, False for one that is not there. Raises Damaged where a file is not what was written."""
+    if not folder.exists():
+        return False
+    try:
+        hashes = json.loads((folder / "stage.json").read_text())
+        bad = [name for name, digest in hashes.items() if _sha256(folder / name) != digest]
+    except (OSError, ValueError):
+        bad = ["stage.json"]
+    if bad:
+        raise Damaged(f"{folder / bad[0]} is damaged: remove {folder} (or use --retry failed) to have it made again")
+    return True
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A stored table. Raises Damaged where it cannot be read."""
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise Damaged(f"{path} is damaged: {type(error).__name__}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file in one step."""
+    new = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
+    try:
+        new.write_text(text, encoding="utf-8")
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file in one step."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def reason(error: BaseException) -> str:
+    """The short reason of an OSError, else its class."""
+    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else type(error).__name__
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise Damaged(f"{path} is damaged: remove it to have it made again") from error
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left of this stage; its owner holds the lock, so nobody else is writing it."""
+    for old in folder.parent.glob(f".{folder.name}.*.part"):
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,116 @@
+"""REGISTRY: every generator as one row. `make(name, **params)` builds one, a registered one or `package.module:Class`.
+
+Importing this package loads no model library: a row names its class, and the class is imported when it is made.
+"""
+
+import hashlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+ALL = ("codes", "table", "series", "visits")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of REGISTRY.
+
+    load: "module:Class". family: "reference", "diffusion", "classical" and so on. native: shapes it was made for (it
+    runs on every shape; the board marks the others). extra: the optional dependency it needs. version: raised when its
+    results change. handed: constructor arguments the harness supplies.
+    """
+
+    name: str
+    load: str
+    family: str
+    native: tuple[str, ...]
+    about: str
+    reference: str
+    version: int = 1
+    extra: str | None = None
+    handed: tuple[str, ...] = field(default=())
+
+
+_ROWS = (
+    Row(
+        "copycat", "generators.reference:Copycat", "reference", ALL, "train itself, in random order",
+        "ceiling of fidelity and utility, alarm of privacy",
+    ),
+    Row(
+        "marginal", "generators.reference:Marginal", "reference", ALL, "independent columns with train's values",
+        "floor of joint scores",
+    ),
+    Row(
+        "uniform", "generators.reference:Uniform", "reference", ALL, "independent columns, uniform over levels or range",
+        "floor of one-column scores",
+    ),
+    Row(
+        "oracle", "generators.reference:Oracle", "reference", ALL, "a fresh draw from the known process",
+        "ceiling of everything, on simulated data", handed=("redraw",),
+    ),
+    Row(
+        "smote", "generators.smote:Smote", "interpolation", ALL, "interpolates between neighbours of one class",
+        "Chawla et al. 2002, doi:10.1613/jair.953; imbalanced-learn",
+    ),
+    Row(
+        "ou", "generators.diffusion.ou:OU", "diffusion", ("table",), "Ornstein-Uhlenbeck diffusion, class-conditional",
+        "Le 2024, arXiv:2412.10948",
+    ),
+)  # fmt: skip
+
+REGISTRY: Mapping[str, Row] = {row.name: row for row in _ROWS}
+
+
+def find(name: str) -> Row:
+    """The row of a registered name, or a row made up for `package.module:Class`. ValueError where neither exists."""
+    if name in REGISTRY:
+        return REGISTRY[name]
+    if ":" in name:
+        load_class(name)
+        return Row(name, name, "yours", ALL, "a generator of yours", "", extra=None)
+    near = get_close_matches(name, REGISTRY, n=1)
+    hint = f" did you mean '{near[0]}'?" if near else ""
+    raise ValueError(f"unknown generator '{name}':{hint} known: {', '.join(sorted(REGISTRY))}, or package.module:Class")
+
+
+def load_class(path: str) -> type:
+    """The class that "package.module:Class" names. Raises ValueError where it cannot be imported or lacks the verbs."""
+    module, _, name = path.partition(":")
+    try:
+        found = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"generator '{path}': no module named '{error.name}'") from error
+    except AttributeError as error:
+        raise ValueError(f"generator '{path}': module '{module}' has no '{name}'") from error
+    lacks = [verb for verb in ("fit", "sample") if not callable(getattr(found, verb, None))]
+    if not inspect.isclass(found) or lacks:
+        raise ValueError(
+            f"generator '{path}': expected a class with fit and sample, it lacks {' and '.join(lacks) or 'both'}"
+        )
+    return found
+
+
+def make(name: str, **params: Any) -> Any:
+    """A new generator with these hyperparameters. ValueError names an unknown parameter and the known ones."""
+    cls = load_class(find(name).load)
+    known = [p for p in inspect.signature(cls).parameters if p not in ("args", "kwargs")]
+    strange = sorted(set(params) - set(known))
+    if strange:
+        near = get_close_matches(strange[0], known, n=1)
+        hint = f" did you mean '{near[0]}'?" if near else ""
+        raise ValueError(
+            f"generator '{name}' has no parameter '{strange[0]}':{hint} known: {', '.join(known) or 'none'}"
+        )
+    return cls(**params)
+
+
+def version(name: str) -> str:
+    """What a cell's key says of the generator's code: a row's version, or a hash of the user's module."""
+    if name in REGISTRY:
+        return str(REGISTRY[name].version)
+    source = inspect.getsourcefile(load_class(name))
+    return hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12] if source else "unknown"

@@ -1,0 +1,1 @@
+"""Diffusion models: one file per model; processes, networks and samplers are shared."""

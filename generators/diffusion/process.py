@@ -1,0 +1,37 @@
+"""Noise processes: time grids and exact kernels. Symbols as in the cited papers."""
+
+import numpy as np
+
+# --- Ornstein-Uhlenbeck: dX = -X dt + sqrt(2) dW, so X_t = gamma(t) X_0 + beta(t) Z (Le 2024) ---
+
+
+def gamma(t: np.ndarray | float) -> np.ndarray:
+    """gamma(t) = e^-t, what is left of x0 at time t."""
+    return np.exp(-np.asarray(t, dtype=float))
+
+
+def beta(t: np.ndarray | float) -> np.ndarray:
+    """beta(t) = sqrt(1 - e^-2t), the noise's standard deviation at time t."""
+    return np.sqrt(-np.expm1(-2 * np.asarray(t, dtype=float)))
+
+
+def ou_times(n: int, low: float = 1e-4, high: float = 2e-2) -> np.ndarray:
+    """The n times of Algorithm B.1, increasing: dt_k = -ln(1 - v_k) / 2 with v linear from low to high.
+
+    The same grid as DDPM's linear betas: alpha_bar_k = e^(-2 t_k).
+
+    >>> round(float(ou_times(800)[-1]), 3)
+    4.047
+    """
+    return np.cumsum(-0.5 * np.log1p(-np.linspace(low, high, n)))
+
+
+def ou_reverse(t_from: float, t_to: float) -> tuple[float, float, float]:
+    """The exact reverse kernel X_to | X_from, eps as (scale, eps_weight, sigma): scale * (x - eps_weight * eps) + sigma z.
+
+    From t + dt to t: mu = (x - beta(dt)^2 / beta(t + dt) eps) / gamma(dt), sigma = beta(dt) beta(t) / beta(t + dt); at
+    t = 0 sigma is 0. The paper's code mixes the two times; this is the form that Bayes' rule gives.
+    """
+    dt = t_from - t_to
+    ends = float(beta(t_from))
+    return float(1 / gamma(dt)), float(beta(dt)) ** 2 / ends, float(beta(dt) * beta(t_to)) / ends

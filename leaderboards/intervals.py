@@ -1,0 +1,50 @@
+"""95 % intervals of means over replicates, for all scores of a frame at once.
+
+J replicates have overlapping splits: with J > 1 the interval is Student's t with variance s² (1/J + m/n) for m holdout
+and n train subjects (Nadeau and Bengio 2003); with J = 1 it is the score's own standard error over the holdout. The two
+are never added. Where neither is known there is a mean and no interval.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm, t
+
+
+def standard_error(spread: np.ndarray, own: np.ndarray, replicates: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Standard errors of means over replicates, NaN where unknown.
+
+    spread: standard deviation over replicates (ddof 1). own: a single replicate's standard error. share: holdout
+    subjects per train subject, m / n.
+
+    >>> standard_error(np.array([0.1]), np.array([np.nan]), np.array([3]), np.array([0.25])).round(4)
+    array([0.0764])
+    """
+    return np.where(replicates > 1, spread * np.sqrt(1 / np.maximum(replicates, 1) + share), own)
+
+
+def quantile(replicates: np.ndarray) -> np.ndarray:
+    """How many standard errors the 95 % interval reaches to either side.
+
+    >>> quantile(np.array([1, 3])).round(3)
+    array([1.96 , 4.303])
+    """
+    replicates = np.asarray(replicates)
+    known = {j: float(t.ppf(0.975, j - 1) if j > 1 else norm.ppf(0.975)) for j in np.unique(replicates)}
+    return np.array([known[j] for j in replicates], dtype=float)
+
+
+def intervals(frame: pd.DataFrame, keys: list[str], value: str, error: str) -> pd.DataFrame:
+    """Per group of `keys`: mean, se, low, high, replicates. A group with a missing value has none of them."""
+    groups = frame.assign(_share=frame["n_holdout"] / frame["n_train"]).groupby(keys, sort=False)
+    found = groups.agg(
+        mean=(value, "mean"), spread=(value, "std"), own=(error, "first"), share=("_share", "first"),
+        replicates=(value, "size"), known=(value, "count"),
+    )  # fmt: skip
+    whole = (found["known"] == found["replicates"]).to_numpy()
+    j = found["replicates"].to_numpy()
+    mean = found["mean"].where(whole).to_numpy(float)
+    se = standard_error(*(found[c].to_numpy(float) for c in ("spread", "own")), j, found["share"].to_numpy(float))
+    se = np.where(whole, se, np.nan)
+    half = quantile(j) * se
+    out = {"mean": mean, "se": se, "low": mean - half, "high": mean + half, "replicates": j}
+    return pd.DataFrame(out, index=found.index)

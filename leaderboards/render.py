@@ -1,0 +1,218 @@
+"""A board as Markdown, CSV and JSON. The same frame gives the same bytes."""
+
+import json
+from typing import Any
+
+import pandas as pd
+from tabulate import tabulate
+
+from leaderboards.rank import FAMILIES, Board
+from metrics import METRICS
+
+# what a dataset's table shows, left to right, where it has values; the CSV holds everything
+KEY = {
+    "c2st_auroc_gap": "c2st",
+    "cmd_distance": "cmd",
+    "mmd_distance": "mmd",
+    "prevalence_spearman_score": "prevalence ρ",
+    "mcad_distance": "mcad",
+    "ks_gap": "ks",
+    "tvd_gap": "tvd",
+    "missing_rate_gap": "missing",
+    "tstr_auroc": "TSTR AUROC",
+    "tstr_auprc": "TSTR AUPRC",
+    "boost_f1_score/xgb/100/half/gain": "boost F1 gain",
+    "air_excess_risk": "AIR excess",
+    "mir_excess_risk": "MIR excess",
+    "mia_distance_auroc_gap": "MIA distance",
+}
+CONTROLS = {"trtr_auroc": "TRTR AUROC", "trtr_auprc": "TRTR AUPRC"}
+STATUSES = ("done", "failed", "timeout", "skipped", "missing")
+HOW_TO_READ = """\
+Family means: 0 is the floor reference (`marginal` or `uniform`; for privacy `copycat`), 1 the ceiling (`copycat`; for
+privacy an attack at chance), a mean over the scores that can tell good from bad on a dataset, datasets counting equally.
+± is the half-width of the 95 % interval. ↑ more is better, ↓ less. References are lines to read the others by, never
+ranked. ° the generator was not made for this shape. (In brackets) resolution under 3: cannot tell good from bad here, not
+in the means. Distances to the nearest record are weak evidence of privacy: a low risk here is not a certificate."""
+
+
+def markdown(board: Board, *, title: str, about: str = "") -> str:
+    """The board as Markdown."""
+    parts = [f"# {title}", about, _counts(board), _ranking(board), HOW_TO_READ]
+    for dataset in dict.fromkeys(board.frame["dataset"]):
+        parts += _dataset(board, dataset)
+    parts += _not_done(board)
+    return "\n\n".join(p for p in parts if p) + "\n"
+
+
+def csv(board: Board) -> str:
+    """Every score as one row: its mean, interval, and what it is normalised by."""
+    return rows(board).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def as_json(board: Board, *, title: str, about: str = "") -> str:
+    """Ranking, scores and cells that are not done, as JSON."""
+    references = set(board.cells.loc[board.cells["reference"], "generator"])
+    fields = ("mean", "low", "high", "rank", "gap")
+    ranking = [
+        {"generator": g, "reference": g in references}
+        | {f: {k: _number(board.families.loc[g, (f, k)]) for k in fields} for f in FAMILIES}
+        for g in board.order
+    ]
+    off = board.cells[board.cells["status"] != "done"]
+    out = {
+        "title": title,
+        "about": about,
+        "ranking": ranking,
+        "scores": [{k: _number(v) for k, v in row.items()} for row in rows(board).to_dict("records")],
+        "not_done": off[["dataset", "generator", "replicate", "status", "reason"]].to_dict("records"),
+    }
+    return json.dumps(out, indent=1, ensure_ascii=False) + "\n"
+
+
+def rows(board: Board) -> pd.DataFrame:
+    """Every score's mean, interval, status, floor, ceiling, resolution and normalised value, as one table."""
+    first = board.frame.groupby(["dataset", "generator", "metric"], sort=False)
+    facts = first.agg(native=("native", "first"), reference=("reference", "first"))
+    facts["undefined"] = first["undefined"].agg(lambda u: next((r for r in u if r), ""))
+    facts["status"] = first["status"].agg(lambda s: next((x for x in s if x != "done"), "done"))
+    table = facts.join(board.summary.drop(columns="se")).reset_index()
+    table = table.merge(board.scales.drop(columns="usable"), how="left", on=["dataset", "metric"])
+    width = table["ceiling"] - table["floor"]
+    return table.assign(normalised=((table["mean"] - table["floor"]) / width).where(width != 0) + 0.0)  # no -0
+
+
+def costs(frame: pd.DataFrame) -> str:
+    """What cells cost, as Markdown. frame: dataset, generator, then one column per cost, means over replicates."""
+    shown = [
+        ["" if pd.isna(v) else f"{v:,.4g}" if isinstance(v, float) else v for v in row] for row in frame.to_numpy()
+    ]
+    align = ["left", "left", *["right"] * (frame.shape[1] - 2)]
+    text = tabulate(
+        shown, list(frame.columns), tablefmt="github", disable_numparse=True, colalign=align if shown else None
+    )
+    return f"# Cost\n\nSeconds, MiB and counts, means over replicates; memory up to sampling.\n\n{text}\n"
+
+
+# --- parts of a board ---
+
+
+def _counts(board: Board) -> str:
+    cells, status = board.cells, board.cells["status"].value_counts()
+    said = ", ".join(f"{status[s]} {s}" for s in STATUSES if s in status)
+    replicates = cells["replicate"].nunique()
+    one = " One replicate: intervals are a resampling of the holdout alone." if replicates == 1 else ""
+    return (
+        f"{cells['dataset'].nunique()} datasets × {cells['generator'].nunique()} generators × {replicates} "
+        f"replicate{'s' * (replicates > 1)} = {len(cells)} cells: {said}.{one}"
+    )
+
+
+def _ranking(board: Board) -> str:
+    places = board.places.rank(method="min")
+    table = []
+    for name in board.order:
+        mine = board.cells[board.cells["generator"] == name]
+        reference = bool(mine["reference"].any())
+        place = "" if pd.isna(places[name]) else f"{places[name]:.0f}"
+        done = f"{(mine['status'] == 'done').sum()}/{len(mine)}"
+        shown = [_family(board, name, family) for family in FAMILIES]
+        table.append([place, f"*{name}*" if reference else name, *shown, done])
+    heads = ["", "generator", *(f"{f} ↑" for f in FAMILIES), "cells done"]
+    align = ("right", "left", "right", "right", "right", "right")
+    return tabulate(table, headers=heads, tablefmt="github", disable_numparse=True, colalign=align)
+
+
+def _family(board: Board, name: str, family: str) -> str:
+    found = board.families.loc[name, family]
+    if pd.isna(found["mean"]):
+        return f"– ({found['gap']})"
+    half = "" if pd.isna(found["low"]) else f" ±{found['mean'] - found['low']:.2f}"
+    return f"{found['mean']:.2f}{half}" + ("" if pd.isna(found["rank"]) else f" #{found['rank']:.0f}")
+
+
+def _dataset(board: Board, name: str) -> list[str]:
+    cells = board.cells[board.cells["dataset"] == name]
+    done = cells[cells["status"] == "done"]
+    if done.empty:
+        return [f"## {name}", f"No cell is done: {cells['reason'].iloc[0] or cells['status'].iloc[0]}."]
+    first = done.iloc[0]
+    facts = [first["shape"], f"{first['n_train']:,.0f} train and {first['n_holdout']:,.0f} holdout subjects"]
+    if first["subset"]:
+        facts.append(f"**a subset: {first['subset']}**")
+    known = {metric for dataset, _, metric in board.means if dataset == name}
+    shown = [m for m in KEY if m in known]
+    table = []
+    for generator in board.order:
+        mine = cells[cells["generator"] == generator]
+        if not mine.empty:
+            mark = "" if mine["native"].all() else " °"
+            label = f"*{generator}*" if mine["reference"].any() else f"{generator}{mark}"
+            table.append([label, *(_cell(board, mine, m) for m in shown)])
+    heads = ["generator", *(_head(board, name, m) for m in shown)]
+    text = tabulate(table, headers=heads, tablefmt="github", disable_numparse=True)
+    return [f"## {name}", f"{'; '.join(facts)}. {_controls(board, done)}", text, _weak(board, name, known)]
+
+
+def _head(board: Board, dataset: str, metric: str) -> str:
+    row = METRICS[metric.split("/")[0]]
+    text = f"{KEY[metric]} {'↑' if row.up else '↓'}"
+    key = (dataset, metric)
+    usable = key in board.scales.index and board.scales.loc[key, "usable"]
+    return f"({text})" if row.ranked and not usable else text
+
+
+def _cell(board: Board, mine: pd.DataFrame, metric: str) -> str:
+    """One score of one generator on one dataset; mine: its cells there."""
+    off = mine.loc[mine["status"] != "done", "status"]
+    if len(off):
+        return off.iloc[0]
+    key = (mine["dataset"].iloc[0], mine["generator"].iloc[0], metric)
+    if key not in board.means:
+        return "undefined"
+    found = board.summary.loc[key]
+    return f"{found['mean']:.3f}" + ("" if pd.isna(found["low"]) else f" ±{found['mean'] - found['low']:.3f}")
+
+
+def _controls(board: Board, done: pd.DataFrame) -> str:
+    """TRTR, which is the same for every generator."""
+    one = done[done["generator"] == done["generator"].iloc[0]]
+    where = (one["dataset"].iloc[0], one["generator"].iloc[0])
+    said = [
+        f"{text} {_cell(board, one, metric)}" for metric, text in CONTROLS.items() if (*where, metric) in board.means
+    ]
+    return f"Train itself: {', '.join(said)}." if said else ""
+
+
+def _weak(board: Board, name: str, known: set[str]) -> str:
+    """Ranked scores left out of the family means here, and why."""
+    left = []
+    for metric in (m for m in METRICS if m in known and METRICS[m].ranked):
+        if (name, metric) not in board.scales.index:
+            left.append(f"{metric} (no reference)")
+        elif not board.scales.loc[(name, metric), "usable"]:
+            resolution = board.scales.loc[(name, metric), "resolution"]
+            left.append(f"{metric} ({'unknown' if pd.isna(resolution) else f'{resolution:.1f}'})")
+    return f"Left out of the means for want of resolution: {', '.join(left)}." if left else ""
+
+
+def _not_done(board: Board) -> list[str]:
+    off = board.cells[board.cells["status"] != "done"]
+    if off.empty:
+        return []
+    keys = ["dataset", "generator", "status", "reason"]
+    grouped = off.groupby(keys, sort=False)["replicate"].apply(list).reset_index()
+    table = [
+        [r.dataset, r.generator, ", ".join(map(str, r.replicate)), r.status, r.reason] for r in grouped.itertuples()
+    ]
+    heads = ["dataset", "generator", "replicates", "status", "reason"]
+    return ["## Not done", tabulate(table, headers=heads, tablefmt="github", disable_numparse=True)]
+
+
+def _number(value: Any) -> Any:
+    """A number to six significant digits, so that a board does not depend on the last bits of a sum."""
+    if not isinstance(value, float):
+        return value
+    if pd.isna(value):
+        return None
+    return "inf" if abs(value) == float("inf") else float(f"{value:.6g}")

@@ -1,0 +1,280 @@
+"""Tables: the train, holdout and synth tables a metric sees, with the costly views of them computed once.
+
+Rules that every view keeps (METRICS): encoders, scales and vocabularies come from train alone and are applied to all
+tables; columns are sorted by name and subjects by content first, so that the order in which a table arrives changes
+nothing; a longitudinal table has a flat view (ever-flag and count per code for visits; the grid, channel by step, for
+series; statics in both).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+ROLES = {"target", "static", "codes", "sensitive", "quasi", "tasks", "describe", "time_unit"}
+NAMES = ("train", "holdout", "synth", "minority")
+
+
+class Tables:
+    """What every metric is handed.
+
+    train (n subjects), holdout (m, never seen by the generator), synth, and minority (synthetic subjects of the positive
+    class, for augmentation) obey one law: same columns, dtypes and index names. roles: a mapping with `target` and,
+    where there are any, `static`, `codes`, `sensitive`, `quasi`. judges: name -> class with fit(x, y) and
+    predict_proba(x), further downstream models.
+    """
+
+    def __init__(
+        self,
+        train: pd.DataFrame,
+        holdout: pd.DataFrame,
+        synth: pd.DataFrame,
+        *,
+        roles: Mapping[str, Any],
+        minority: pd.DataFrame | None = None,
+        no_minority: str = "no synthetic minority was drawn",
+        judges: Mapping[str, Any] | None = None,
+    ) -> None:
+        strange = set(roles) - ROLES
+        if strange or "target" not in roles:
+            raise ValueError(f"roles {sorted(roles)}: expected target and any of {sorted(ROLES - {'target'})}")
+        self.target: str = roles["target"]
+        self.static: tuple[str, ...] = tuple(roles.get("static", ()))
+        self.codes: tuple[str, ...] = tuple(sorted(roles.get("codes", ())))
+        self.sensitive: tuple[str, ...] = tuple(sorted(roles.get("sensitive", ())))
+        self.quasi: tuple[str, ...] = tuple(sorted(roles.get("quasi", ())))
+        self.judges = dict(judges or {})
+        self.no_minority = no_minority
+        given = {"train": train, "holdout": holdout, "synth": synth, "minority": minority}
+        self._tables = {name: _canonical(t, train, name) for name, t in given.items() if t is not None}
+        self.longitudinal = train.index.nlevels == 2
+        self.shape = self._shape()
+        self._memory: dict[Any, Any] = {}
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        """The table itself, in canonical order."""
+        return self._tables[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tables
+
+    def once(self, key: Any, make: Any) -> Any:
+        """The value of make(), computed at the first asking; key names everything it depends on."""
+        if key not in self._memory:
+            self._memory[key] = make()
+        return self._memory[key]
+
+    # --- views ---
+
+    def flat(self, name: str) -> pd.DataFrame:
+        """One row per subject: the table itself, or a longitudinal table's flat view."""
+        return self.once(("flat", name), lambda: self._flat(name) if self.longitudinal else self[name])
+
+    def n(self, name: str) -> int:
+        """Subjects of a table."""
+        return len(self.flat(name))
+
+    def y(self, name: str) -> np.ndarray:
+        """The target (n,) bool."""
+        return self.flat(name)[self.target].to_numpy(dtype=bool)
+
+    def matrix(self, name: str, *, without: Sequence[str] = ()) -> np.ndarray:
+        """The flat view for distances (n, p) float32: numbers divided by train's IQR (else sd, else 1), categories
+        one-hot / sqrt 2, booleans 0/1, a missing value as an indicator and train's median."""
+        key = ("matrix", name, tuple(without))
+        return self.once(key, lambda: self._scaled.transform(self.flat(name), set(without)))
+
+    def features(self, name: str, *, scaled: bool = False) -> np.ndarray:
+        """The judges' view (n, p) float32, without the target: raw numbers with gaps as NaN and one-hot categories, or
+        scaled as in `matrix`.
+
+        Series: per channel mean, sd, min, max, first, last, slope and missing share, and the statics.
+        """
+        encoder = self._judged_scaled if scaled else self._judged
+        return self.once(("features", name, scaled), lambda: encoder.transform(self._summary(name)))
+
+    def raw(self, name: str) -> np.ndarray:
+        """The flat view (n, p) float32 with the target: raw numbers with gaps as NaN, one-hot categories."""
+        return self.once(("raw", name), lambda: self._plain.transform(self.flat(name)))
+
+    @cached_property
+    def flags(self) -> list[str]:
+        """Bool columns of the flat view."""
+        flat = self.flat("train")
+        return [c for c in flat.columns if str(flat[c].dtype) == "bool"]
+
+    @cached_property
+    def ever(self) -> list[str]:
+        """Columns of the flat view that say whether a subject has a code: the codes, else all bool columns."""
+        return [c for c in self.codes if c in self.flat("train").columns] or self.flags
+
+    @cached_property
+    def _scaled(self) -> Encoder:
+        return Encoder(self.flat("train"), scaled=True)
+
+    @cached_property
+    def _plain(self) -> Encoder:
+        return Encoder(self.flat("train"), scaled=False)
+
+    @cached_property
+    def _judged(self) -> Encoder:
+        return Encoder(self._summary("train").drop(columns=self.target), scaled=False)
+
+    @cached_property
+    def _judged_scaled(self) -> Encoder:
+        return Encoder(self._summary("train").drop(columns=self.target), scaled=True)
+
+    def _summary(self, name: str) -> pd.DataFrame:
+        if self.shape != "series":
+            return self.flat(name)
+        return self.once(("summary", name), lambda: _summaries(self[name], self._varying, self._at_rest))
+
+    @property
+    def _at_rest(self) -> list[str]:
+        return [c for c in self["train"].columns if c in self.static]
+
+    @property
+    def _varying(self) -> list[str]:
+        return [c for c in self["train"].columns if c not in self.static]
+
+    def _shape(self) -> str:
+        """The shape as metrics mean it: what the columns say, not what the dataset is called."""
+        codes = [c for c in self.codes if c in self["train"].columns]
+        if self.longitudinal:
+            return "visits" if codes else "series"
+        return "codes" if codes else "table"
+
+    def _flat(self, name: str) -> pd.DataFrame:
+        table = self[name]
+        first = table[table.index.get_level_values("time") == 0].droplevel("time")[self._at_rest]
+        place = pd.factorize(table.index.get_level_values("subject"))[0]
+        parts: dict[str, Any] = {c: first[c].array for c in self._at_rest}
+        steps = int(self["train"].index.get_level_values("time").max()) + 1
+        step = table.index.get_level_values("time").to_numpy()
+        parts["n_steps"] = np.bincount(place)
+        for column in self._varying:
+            values = table[column]
+            if self.shape == "visits" and str(values.dtype) == "bool":
+                count = np.bincount(place, weights=values.to_numpy(), minlength=len(first)).astype(np.int64)
+                parts[column], parts[f"{column} count"] = count > 0, count
+            else:
+                parts |= _by_step(column, values, place, step, len(first), steps)
+        return pd.DataFrame(parts, index=first.index)
+
+
+class Encoder:
+    """Columns of a flat table as features; levels, scales, medians and gaps are train's."""
+
+    def __init__(self, train: pd.DataFrame, *, scaled: bool) -> None:
+        self.scaled = scaled
+        self.columns = [(str(c), *self._read(train[c])) for c in train.columns]
+
+    def _read(self, values: pd.Series) -> tuple[str, Any]:
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            return "category", list(values.cat.categories)
+        if str(values.dtype) == "bool":
+            return "bool", None
+        x = values.dropna().to_numpy(dtype=float)
+        if len(x) == 0:
+            return "number", (0.0, 1.0)
+        low, middle, high = np.quantile(x, [0.25, 0.5, 0.75])
+        return "number", (float(middle), float(high - low) or float(x.std()) or 1.0)
+
+    def transform(self, table: pd.DataFrame, without: set[str] = frozenset()) -> np.ndarray:  # type: ignore[assignment]
+        """A flat table (n rows) as features (n, p) float32."""
+        parts = [
+            self._encode(table[name], kind, facts) for name, kind, facts in self.columns if name not in without
+        ]  # fmt: skip
+        return np.concatenate([np.zeros((len(table), 0), np.float32), *parts], axis=1)
+
+    def _encode(self, values: pd.Series, kind: str, facts: Any) -> np.ndarray:
+        if kind == "bool":
+            return values.to_numpy(dtype=np.float32)[:, None]
+        if kind == "category":
+            out = np.zeros((len(values), len(facts) + 1), np.float32)  # the last place is the gap
+            codes = pd.Index(facts).get_indexer(values.astype("object"))
+            out[np.arange(len(values)), codes] = np.sqrt(0.5) if self.scaled else 1.0
+            return out
+        x = values.to_numpy(dtype=float, na_value=np.nan)
+        if not self.scaled:
+            return x.astype(np.float32)[:, None]
+        middle, scale = facts
+        gone = np.isnan(x)
+        return np.column_stack([np.where(gone, middle, x) / scale, gone]).astype(np.float32)
+
+
+def _canonical(table: pd.DataFrame, train: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Columns by name; subjects by a hash of their content, numbered afresh."""
+    if set(table.columns) != set(train.columns):
+        odd = sorted(set(table.columns) ^ set(train.columns))[0]
+        raise ValueError(f"{name}: column '{odd}' is not in both this table and train")
+    table = table[sorted(train.columns)]
+    content = pd.util.hash_pandas_object(table, index=False).to_numpy()
+    if table.index.nlevels == 1:
+        order = np.argsort(content, kind="stable")
+        table = table.iloc[order]
+        table.index = pd.RangeIndex(len(table), name="subject")
+        return table
+    place = pd.factorize(table.index.get_level_values("subject"))[0]
+    time = table.index.get_level_values("time").to_numpy()
+    mixed = content * (np.uint64(2) * time.astype(np.uint64) + np.uint64(1)) + time.astype(np.uint64)
+    subject = np.zeros(place.max() + 1, np.uint64)
+    np.add.at(subject, place, mixed)
+    rank = np.empty(len(subject), np.int64)
+    rank[np.argsort(subject, kind="stable")] = np.arange(len(subject))
+    order = np.lexsort((time, rank[place]))
+    table = table.iloc[order]
+    table.index = pd.MultiIndex.from_arrays([rank[place][order], time[order]], names=["subject", "time"])
+    return table
+
+
+def _by_step(
+    column: str, values: pd.Series, place: np.ndarray, step: np.ndarray, n: int, steps: int
+) -> dict[str, pd.Series]:
+    """A varying column as one column per step; a step a subject does not have is missing (False for a flag)."""
+    inside = step < steps
+    at = (place[inside], step[inside])
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        codes = np.full((n, steps), -1)
+        codes[at] = values.cat.codes.to_numpy()[inside]
+        wide = [pd.Categorical.from_codes(codes[:, t], dtype=values.dtype) for t in range(steps)]
+    elif str(values.dtype) == "bool":
+        flags = np.zeros((n, steps), bool)
+        flags[at] = values.to_numpy()[inside]
+        wide = [flags[:, t] for t in range(steps)]
+    else:
+        grid = np.full((n, steps), np.nan)
+        grid[at] = values.to_numpy(dtype=float, na_value=np.nan)[inside]
+        wide = [grid[:, t] for t in range(steps)]
+    return {f"{column} @{t:03d}": w for t, w in enumerate(wide)}
+
+
+def _summaries(table: pd.DataFrame, varying: list[str], static: list[str]) -> pd.DataFrame:
+    """Per subject: statics, and eight summaries of each channel (a category by its code; gaps are left out)."""
+    first = table[table.index.get_level_values("time") == 0].droplevel("time")[static]
+    place = pd.factorize(table.index.get_level_values("subject"))[0]
+    time = table.index.get_level_values("time").to_numpy().astype(float)
+    parts: dict[str, Any] = {c: first[c].array for c in static}
+    parts["n_steps"] = np.bincount(place)
+    for column in varying:
+        values = table[column]
+        x = (
+            values.cat.codes.where(values.notna()) if isinstance(values.dtype, pd.CategoricalDtype) else values
+        ).to_numpy(dtype=float, na_value=np.nan)
+        group = pd.Series(x).groupby(place)
+        parts |= {
+            f"{column} {how}": group.agg(how).to_numpy() for how in ("mean", "std", "min", "max", "first", "last")
+        }
+        seen = ~np.isnan(x)
+        t = np.where(seen, time, np.nan)
+        mean_t = pd.Series(t).groupby(place).transform("mean").to_numpy()
+        mean_x = group.transform("mean").to_numpy()
+        across = pd.Series((t - mean_t) * (x - mean_x)).groupby(place).sum().to_numpy()
+        within = pd.Series((t - mean_t) ** 2).groupby(place).sum().to_numpy()
+        parts[f"{column} slope"] = np.divide(across, within, out=np.full(len(first), np.nan), where=within > 0)
+        parts[f"{column} missing"] = 1 - pd.Series(seen).groupby(place).mean().to_numpy()
+    return pd.DataFrame(parts, index=first.index)

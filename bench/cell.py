@@ -1,4 +1,4 @@
-"""A cell: one generator on one dataset split. Its identity, its key, its seeds by purpose, and the record it ends in."""
+"""A cell: one generator on one dataset split. Its identity, key, seeds by purpose, and the record it ends in."""
 
 import hashlib
 import json

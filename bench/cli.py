@@ -75,7 +75,7 @@ def plan(suite: SuiteOpt, store: StoreOpt = HERE, data: DataOpt = None, as_json:
     rows = plan_rows(found, _look(store), _folder(data))
     show.table(["dataset", "generator", "cells", "stored", "to run", "why not"], rows, as_json=as_json)
     if not as_json:
-        total, stored, todo = (sum(row[i] for row in rows) for i in (2, 3, 4))
+        total, stored, todo = (sum(int(row[i]) for row in rows) for i in (2, 3, 4))
         show.out.print(f"\n{total} cells: {stored} stored, {todo} to run, {total - stored - todo} cannot run here")
 
 

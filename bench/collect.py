@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ UP_TO_SAMPLING = ("start", "load", "split", "tune", "fit", "sample", "minority")
 
 
 def records(suite: Suite, store: Store, data_dir: Path | None) -> list[tuple[Any, Any, Record | None]]:
-    """Every cell of a suite with its source and its record: the stored one, a skip where it cannot run here, or None."""
+    """Every cell of a suite with its source and record: the stored one, a skip where it cannot run here, or None."""
     from bench.cell import Fault
 
     out = []
@@ -27,7 +28,7 @@ def records(suite: Suite, store: Store, data_dir: Path | None) -> list[tuple[Any
     return out
 
 
-def frame(found: list[tuple[Any, Any, Record | None]], metric_names: list[str]) -> pd.DataFrame:
+def frame(found: Sequence[tuple[Any, Any, Record | None]], metric_names: list[str]) -> pd.DataFrame:
     """The frame of leaderboards/__init__.py; a cell without a record is "missing"."""
     import pandas as pd
 
@@ -62,7 +63,7 @@ def frame(found: list[tuple[Any, Any, Record | None]], metric_names: list[str]) 
     return table.astype(dict.fromkeys(numbers, float))
 
 
-def cost_frame(found: list[tuple[Any, Any, Record | None]], store: Store) -> pd.DataFrame:
+def cost_frame(found: Sequence[tuple[Any, Any, Record | None]], store: Store) -> pd.DataFrame:
     """What done cells cost: per dataset and generator the means over replicates."""
     import pandas as pd
 

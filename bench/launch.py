@@ -27,8 +27,8 @@ from bench.machine import environment
 from bench.store import Busy, Store, reason
 
 PRELOAD = ["numpy", "pandas", "pyarrow.parquet", "scipy.stats", "sklearn.linear_model", "sklearn.model_selection",
-           "xgboost", "torch", "bench.cli", "bench.run", "bench.tune", "metrics.fidelity", "metrics.utility", "metrics.privacy",
-           "generators.training"]  # fmt: skip
+           "xgboost", "torch", "bench.cli", "bench.run", "bench.tune", "metrics.fidelity", "metrics.utility",
+           "metrics.privacy", "generators.training"]  # fmt: skip
 WATCH_S = 0.05  # between two looks at memory
 FAMILY_S = 0.5  # between two looks for the group's further processes
 OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)

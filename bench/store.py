@@ -153,7 +153,7 @@ class Store:
         write_json(self.cell(key) / f"{name}.json", value)
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Drop the records of cells, and what is damaged of their stages and of all tables, so that it is made again."""
+        """Drop the records of cells, and what is damaged of their stages and of all tables: it is made again."""
         stages = list((self.private / "tables").glob("[!.]*"))
         for key in keys:
             (self.cell(key) / "record.json").unlink(missing_ok=True)
@@ -224,7 +224,7 @@ class Store:
         order = folder / "order.parquet"
         return Data(
             read_parquet(folder / "table.parquet"),
-            Roles(**{k: tuple(v) if isinstance(v, list) else v for k, v in saved["roles"].items()}),
+            Roles.read(saved["roles"]),
             pd.read_parquet(order)["order"] if order.exists() else None,
             saved["facts"],
         )

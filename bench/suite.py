@@ -1,4 +1,4 @@
-"""A suite: which generators run on which datasets and how, read from TOML and checked whole; the one enumerator of cells."""
+"""A suite: which generators run on which datasets and how, from TOML, checked whole; the one enumerator of cells."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ class GeneratorUse(_Strict):
 class Limits(_Strict):
     """What one cell may take; a cell that takes more is killed and its row says so."""
 
-    time_s: float = Field(3_600, gt=0)
-    memory_mb: float = Field(8_192, gt=0)
+    time_s: float = Field(default=3_600, gt=0)
+    memory_mb: float = Field(default=8_192, gt=0)
 
 
 class Tune(_Strict):
     """The tuning budget, the same for every generator that has a space: trials, and seconds after which none begins."""
 
     trials: int = Field(gt=0)
-    time_s: float = Field(float("inf"), gt=0)
+    time_s: float = Field(default=float("inf"), gt=0)
 
 
 class Suite(_Strict):
@@ -60,9 +60,9 @@ class Suite(_Strict):
     datasets: tuple[DatasetUse, ...] = Field(min_length=1)
     generators: tuple[GeneratorUse, ...] = Field(min_length=1)
     metrics: tuple[str, ...] = ()
-    replicates: int = Field(1, gt=0)
-    samples: int = Field(0, ge=0)
-    threads: int = Field(1, gt=0)
+    replicates: int = Field(default=1, gt=0)
+    samples: int = Field(default=0, ge=0)
+    threads: int = Field(default=1, gt=0)
     limits: Limits = Limits()
     tune: Tune | None = None
 
@@ -104,7 +104,12 @@ def find_suite(name: str) -> Suite:
 
 def _known_keys(error: ValidationError) -> list[str]:
     where = error.errors()[0]["loc"]
-    models = {"datasets": DatasetUse, "generators": GeneratorUse, "limits": Limits, "tune": Tune}
+    models: dict[str, type[BaseModel]] = {
+        "datasets": DatasetUse,
+        "generators": GeneratorUse,
+        "limits": Limits,
+        "tune": Tune,
+    }
     model = models.get(str(where[0]), Suite) if len(where) > 1 else Suite
     return list(model.model_fields)
 

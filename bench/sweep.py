@@ -81,7 +81,7 @@ def plan_rows(suite: Suite, store: Store, data_dir: Path | None) -> list[tuple[s
         row[1] += not impossible and not todo
         row[2] += todo
         row[3] = record.reason if record is not None and record.fault is not None else row[3]
-    return [(*key, *row) for key, row in rows.items()]  # type: ignore[misc]
+    return [(*key, *row) for key, row in rows.items()]
 
 
 def _chosen(found: list[Any], datasets: Sequence[str], labels: Sequence[str]) -> list[Any]:

@@ -1,9 +1,9 @@
 """The MLflow mirror of a suite: the only file that imports mlflow. The store is the truth; this can be replayed.
 
 One experiment per suite. A parent run per (dataset, generator) holds means and intervals; its child runs, one per
-replicate, hold parameters, headline scores, timings, environment and the record as an artifact; one run holds the boards.
-Runs carry only the headline metrics, and all scores as an artifact, since the MLflow pages slow down with many columns.
-A run is known by the tag `bench.id`; one whose content has changed is replaced, so that a replay leaves no stale number.
+replicate, hold parameters, headline scores, timings, environment and the record as an artifact; one run holds the
+boards. Runs carry only the headline metrics, and all scores as an artifact: MLflow's pages slow down with many columns.
+A run is known by the tag `bench.id`; one whose content has changed is replaced: a replay leaves no stale number.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _wanted(suite: Suite, store: Store, data_dir: Path | None, boards: dict[str,
             "native": str(bool(rows["native"].all())),
             "reference": str(bool(rows["reference"].all())),
         }
-        values = {}
+        values: dict[str, float] = {}
         for metric in KEY:
             if (dataset, label, metric) in board.means:
                 score = board.summary.loc[(dataset, label, metric)]

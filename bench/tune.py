@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 def tuned(cell: Cell, store: Store, source: Source, data: Data, train: pd.DataFrame) -> dict[str, Any]:
     """The cell's tuned parameters and its trials; kept in the store, and taken up again after a kill.
 
-    Gives {"params", "trials": [{"number", "params", "value", "state", "seconds"}], "budget"}. Raises BenchError where no
-    trial was finished.
+    Gives {"params", "trials": [{"number", "params", "value", "state", "seconds"}], "budget"}. Raises BenchError where
+    no trial was finished.
     """
     saved = store.note(cell.key, "tuned")
     if saved:
@@ -41,7 +41,8 @@ def tuned(cell: Cell, store: Store, source: Source, data: Data, train: pd.DataFr
     start = time.monotonic()
 
     def objective(trial: Any) -> float:
-        params = {**generators.load_class(generators.find(cell.generator).load).suggest(trial), **fixed}
+        cls: Any = generators.load_class(generators.find(cell.generator).load)
+        params = {**cls.suggest(trial), **fixed}
         trial.set_user_attr("params", params)
         try:
             value = _value(cell.generator, params, source, data, inner, seed)

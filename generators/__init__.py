@@ -45,7 +45,7 @@ _ROWS = (
         "floor of joint scores",
     ),
     Row(
-        "uniform", "generators.reference:Uniform", "reference", ALL, "independent columns, uniform over levels or range",
+        "uniform", "generators.reference:Uniform", "reference", ALL, "independent columns, uniform over their levels",
         "floor of one-column scores",
     ),
     Row(

@@ -375,7 +375,7 @@ class Bins:
 class Tokens:
     """Subjects as rows of tokens (n, d) int64: static columns, the length where lengths differ, then the grid.
 
-    `sizes` (d,) says how many values each place can take. Cells past a subject's last row hold one more token, "absent".
+    `sizes` (d,) says how many values each place can take. Cells past a subject's last row hold one more, "absent".
     """
 
     layout: Layout
@@ -416,7 +416,7 @@ class Tokens:
         return np.concatenate([*front, grid.reshape(len(first), -1)], axis=1)
 
     def inverse(self, tokens: np.ndarray, *, seed: int) -> pd.DataFrame:
-        """The table of a token matrix. An "absent" token inside a subject's length counts as the column's first token."""
+        """The table of a token matrix. "Absent" inside a subject's length counts as the column's first token."""
         rng, n, steps = np.random.default_rng(seed), len(tokens), self.layout.steps
         static = {b.column.name: b.decode(tokens[:, i], rng) for i, b in enumerate(self.static)}
         if steps == 0:

@@ -93,7 +93,7 @@ class Uniform(Generator):
 
 
 class Oracle(Generator):
-    """A fresh draw from the known process of simulated data, which the harness hands over as `redraw(n, given, seed)`."""
+    """A fresh draw from a simulation's known process, which the harness hands over as `redraw(n, given, seed)`."""
 
     def __init__(self, redraw: Callable[..., pd.DataFrame] | None = None) -> None:
         self.redraw = redraw

@@ -1,8 +1,8 @@
 """SMOTE over whole tables: new rows interpolated between neighbours of one class, by imbalanced-learn.
 
-SMOTE where all features are numbers, SMOTEN where all are categories, SMOTENC where both occur. A longitudinal subject is
-one row (its statics and its grid), so that whole aligned subjects are interpolated. A missing value is a category of
-its own beside the number. New rows only: counts are asked for every class, and train's own rows are cut off.
+SMOTE where all features are numbers, SMOTEN where all are categories, SMOTENC where both occur. A longitudinal subject
+is one row (its statics and its grid), so that whole aligned subjects are interpolated. A missing value is a category
+of its own beside the number. New rows only: counts are asked for every class, and train's own rows are cut off.
 """
 
 from collections.abc import Mapping, Sequence

@@ -116,7 +116,8 @@ def with_weights(net: nn.Module, weights: dict[str, np.ndarray]) -> nn.Module:
 
 @torch.no_grad()
 def _follow(average: nn.Module, net: nn.Module, decay: float) -> None:
-    mine, theirs = list(average.parameters()), list(net.parameters())
+    mine: list[Tensor] = [*average.parameters()]
+    theirs: list[Tensor] = [*net.parameters()]
     torch._foreach_lerp_(mine, theirs, 1 - decay)
     for mean, now in zip(average.buffers(), net.buffers(), strict=True):
         mean.copy_(now)

@@ -43,7 +43,8 @@ def intervals(frame: pd.DataFrame, keys: list[str], value: str, error: str) -> p
     whole = (found["known"] == found["replicates"]).to_numpy()
     j = found["replicates"].to_numpy()
     mean = found["mean"].where(whole).to_numpy(float)
-    se = standard_error(*(found[c].to_numpy(float) for c in ("spread", "own")), j, found["share"].to_numpy(float))
+    spread, own, share = (found[c].to_numpy(float) for c in ("spread", "own", "share"))
+    se = standard_error(spread, own, j, share)
     se = np.where(whole, se, np.nan)
     half = quantile(j) * se
     out = {"mean": mean, "se": se, "low": mean - half, "high": mean + half, "replicates": j}

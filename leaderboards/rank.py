@@ -1,7 +1,7 @@
 """Normalised scores, their resolution, family means and ranks (METRICS: normalised score, resolution, uncertainty).
 
-Per ranked metric and dataset a score is 0 at its floor reference and 1 at copycat; for privacy 0 at copycat and 1 at the
-permutation null. A score whose resolution on a dataset is under 3 is left out of that dataset's family mean.
+Per ranked metric and dataset a score is 0 at its floor reference and 1 at copycat; for privacy 0 at copycat and 1 at
+the permutation null. A score whose resolution on a dataset is under 3 is left out of that dataset's family mean.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Board:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """Mean and interval over replicates of every score; index (dataset, generator, metric), in the frame's order."""
+        """Mean and interval over replicates of every score; index (dataset, generator, metric), in frame order."""
         return intervals(self.frame, CELL, "value", "se")
 
     @cached_property
@@ -94,7 +94,7 @@ class Board:
         """
         generators = list(dict.fromkeys(self.frame["generator"]))
         reference = self.cells.groupby("generator")["reference"].any().reindex(generators)
-        columns = {}
+        columns: dict[tuple[str, str], pd.Series] = {}
         for family in FAMILIES:
             found = pd.DataFrame.from_dict({g: self._family(g, family) for g in generators}, orient="index")
             ranks = found["mean"].where(~reference).rank(ascending=False, method="min")

@@ -30,10 +30,10 @@ CONTROLS = {"trtr_auroc": "TRTR AUROC", "trtr_auprc": "TRTR AUPRC"}
 STATUSES = ("done", "failed", "timeout", "skipped", "missing")
 HOW_TO_READ = """\
 Family means: 0 is the floor reference (`marginal` or `uniform`; for privacy `copycat`), 1 the ceiling (`copycat`; for
-privacy an attack at chance), a mean over the scores that can tell good from bad on a dataset, datasets counting equally.
-± is the half-width of the 95 % interval. ↑ more is better, ↓ less. References are lines to read the others by, never
-ranked. ° the generator was not made for this shape. (In brackets) resolution under 3: cannot tell good from bad here, not
-in the means. Distances to the nearest record are weak evidence of privacy: a low risk here is not a certificate."""
+privacy an attack at chance), a mean over the scores that can tell good from bad on a dataset, datasets counting
+equally. ± is the half-width of the 95 % interval. ↑ more is better, ↓ less. References are lines to read the others by,
+never ranked. ° the generator was not made for this shape. (In brackets) resolution under 3: cannot tell good from bad
+here, not in the means. Distances to the nearest record are weak evidence of privacy: a low risk is no certificate."""
 
 
 def markdown(board: Board, *, title: str, about: str = "") -> str:

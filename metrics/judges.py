@@ -1,9 +1,12 @@
 """Downstream models with fixed hyperparameters. A judge is a function of (x, y, seed) that gives a fitted model."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+Fit = Callable[..., Any]
 
 
 def threads() -> int:
@@ -28,11 +31,16 @@ def logistic(x: np.ndarray, y: np.ndarray, *, seed: int) -> Any:
     return LogisticRegression(C=0.1, max_iter=500, tol=1e-3).fit(x, y)
 
 
+def handed(cls: Any) -> Fit:
+    """A judge of the harness's: a class with fit(x, y) and predict_proba(x)."""
+    return lambda x, y, *, seed: cls().fit(x, y)
+
+
 # judge -> (fit, whether it wants scaled features without gaps)
-JUDGES = {"xgb": (xgboost, False), "lr": (logistic, True)}
+JUDGES: dict[str, tuple[Fit, bool]] = {"xgb": (xgboost, False), "lr": (logistic, True)}
 
 
-def probability(fit: Any, x: np.ndarray, y: np.ndarray, new: np.ndarray, *, seed: int) -> np.ndarray:
+def probability(fit: Fit, x: np.ndarray, y: np.ndarray, new: np.ndarray, *, seed: int) -> np.ndarray:
     """Probability of the positive class for rows `new` (m,), by a judge fitted on (x, y).
 
     A class the fitted rows lack has probability 0: its holdout rows stay in the score.

@@ -1,7 +1,7 @@
 """Privacy: what an attack achieves on members beyond what it achieves on people who were never in the data.
 
-Members are train subjects, non-members holdout subjects, in equal numbers. Excesses are stored signed: with a synth that
-is independent of train they average 0.
+Members are train subjects, non-members holdout subjects, in equal numbers. Excesses are stored signed: with a synth
+that is independent of train they average 0.
 """
 
 from dataclasses import dataclass
@@ -99,7 +99,7 @@ def _few(k: int) -> Undefined:
 
 @dataclass(frozen=True)
 class _Attack:
-    """Per attacked subject and unknown attribute, what the F1 needs. hit etc. (2k, attributes); weight (attributes,)."""
+    """What the F1 needs: who is a member (2k,), tp, fp, fn (2k, attributes) bool, weight (attributes,)."""
 
     member: np.ndarray
     tp: np.ndarray
@@ -139,7 +139,7 @@ def _air(t: Tables, seed: int) -> tuple[Score, Score, Score] | Undefined:
 
 
 def _weighted_f1(attack: _Attack, side: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Entropy-weighted F1 (1 + B,) over the subjects of one side; an attribute nobody has or is said to have counts 0."""
+    """Entropy-weighted F1 (1 + B,) over one side's subjects; an attribute nobody has or is said to have counts 0."""
     tp, fp, fn = (w @ part[side].astype(np.float32) for part in (attack.tp, attack.fp, attack.fn))
     f1 = 2 * tp / np.maximum(2 * tp + fp + fn, 1e-12)
     return (f1 * attack.weight).sum(axis=1)

@@ -20,7 +20,7 @@ def spread(values: np.ndarray) -> float | None:
 
 
 def groups(n: int, *, seed: int) -> np.ndarray:
-    """A random group 0..GROUPS-1 for each of n subjects, of equal sizes but for one (fewer groups under 20 subjects)."""
+    """A random group 0..GROUPS-1 for each of n subjects, of equal sizes but for one (fewer under 20 subjects)."""
     rng = np.random.default_rng([seed, n])
     return rng.permutation(np.arange(n) % min(GROUPS, n))
 

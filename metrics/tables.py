@@ -22,10 +22,10 @@ NAMES = ("train", "holdout", "synth", "minority")
 class Tables:
     """What every metric is handed.
 
-    train (n subjects), holdout (m, never seen by the generator), synth, and minority (synthetic subjects of the positive
-    class, for augmentation) obey one law: same columns, dtypes and index names. roles: a mapping with `target` and,
-    where there are any, `static`, `codes`, `sensitive`, `quasi`. judges: name -> class with fit(x, y) and
-    predict_proba(x), further downstream models.
+    train (n subjects), holdout (m, never seen by the generator), synth, and minority (synthetic subjects of the
+    positive class, for augmentation) obey one law: same columns, dtypes and index names. roles: a mapping with
+    `target` and, where there are any, `static`, `codes`, `sensitive`, `quasi`. judges: name -> class with fit(x, y)
+    and predict_proba(x), further downstream models.
     """
 
     def __init__(

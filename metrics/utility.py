@@ -70,10 +70,7 @@ def _predicted(t: Tables, source: str, name: str, seed: int) -> np.ndarray:
     """Probability of the positive class on holdout (m,), by a judge fitted on a table."""
 
     def make() -> np.ndarray:
-        if name in t.judges:
-            fit, scaled = (lambda x, y, seed: t.judges[name]().fit(x, y)), False
-        else:
-            fit, scaled = judges.JUDGES[name]
+        fit, scaled = judges.JUDGES.get(name) or (judges.handed(t.judges[name]), False)
         x, new = t.features(source, scaled=scaled), t.features("holdout", scaled=scaled)
         return judges.probability(fit, x, t.y(source), new, seed=seed)
 

@@ -23,8 +23,8 @@ class Dataset:
     shape: the native shape of the table. access: "simulated", "packaged" (comes with a dependency) or "open".
     load: "module:function" of a loader. draw, roles: "module:function" of a simulator.
     params: what its name may set, with defaults (0 = no cut). folders: where its files may be, first match wins.
-    files: file -> sha256 known (None where it is not). expected: facts that a whole copy has. order: the source's column
-    that orders subjects in time, where there is one. size: subjects, columns and positives of the uncut
+    files: file -> sha256 known (None where it is not). expected: facts that a whole copy has. order: the source's
+    column that orders subjects in time, where there is one. size: subjects, columns and positives of the uncut
     table, duplicates included.
     """
 
@@ -116,7 +116,8 @@ _ROWS = (
         "creditcard", "table", "open", "ODbL / DbCL", "https://www.kaggle.com/datasets/mlg-ulb/creditcardfraud",
         "card payments, V1..V28 and Amount; target: Class (fraud)",
         load="bench.datasets.flat:creditcard", params={"rows": 0}, folders=("creditcard", "creditcard-subset"),
-        files={"creditcard.csv": None}, expected={"rows": 284_807, "positives": 492}, drop_duplicates=True, order="Time",
+        files={"creditcard.csv": None}, expected={"rows": 284_807, "positives": 492}, drop_duplicates=True,
+        order="Time",
         size=(284_807, 30, 492),
     ),
     Dataset(
@@ -144,9 +145,9 @@ def open_dataset(text: str, data_dir: Path | None) -> Source:
             files={own.file: None}, drop_duplicates=own.drop_duplicates,
         )  # fmt: skip
         return Source(row, Name(row.name), path.parent, path, own.order)
-    row = DATASETS.get(base(text))
-    if row is None:
+    if base(text) not in DATASETS:
         raise unknown("dataset", base(text), DATASETS)
+    row = DATASETS[base(text)]
     return Source(row, parse(text, row.params), _folder(row, data_dir), order=row.order)
 
 

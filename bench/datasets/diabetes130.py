@@ -36,7 +36,7 @@ def load(folder: Path) -> Data:
 
 
 def load_visits(folder: Path) -> Data:
-    """Longitudinal: one row per encounter in order of its number; race, gender and target constant, age per encounter."""
+    """Longitudinal: one row per encounter by its number; race, gender and target constant, age per encounter."""
     encounters, codes, drugs = _read(folder)
     front = encounters[[*QUASI, TARGET]].copy()
     front[TARGET] = encounters.groupby("subject")[TARGET].transform("any")

@@ -35,7 +35,7 @@ def breast_cancer(folder: Path | None = None) -> Data:
 
 
 def creditcard(folder: Path) -> Data:
-    """Card payments of two days in 2013 (ULB): V1..V28, Amount; Time orders the rows and is no column; target: Class."""
+    """Card payments of two days in 2013 (ULB): V1..V28 and Amount; Time orders the rows, no column; target: Class."""
     raw = _csv(folder / "creditcard.csv", header=0)
     has_columns(raw, CREDITCARD_COLUMNS, "creditcard.csv")
     if not raw["Class"].isin([0, 1]).all() or raw[CREDITCARD_COLUMNS].isna().any(axis=None):

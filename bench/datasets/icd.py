@@ -33,8 +33,8 @@ def category9(code: str) -> str:
 def category_names(version: int) -> Mapping[str, str]:
     """Category -> description, for ICD version 9 or 10, in the order of the file.
 
-    A category that is itself a code has its own description. Otherwise the words (two or more) that all its leaves begin
-    or end with; otherwise its "..., unspecified" leaf (the one numbered 9, else the shortest) without that word;
+    A category that is itself a code has its own description. Otherwise the words (two or more) that all its leaves
+    begin or end with; otherwise its "..., unspecified" leaf (the one numbered 9, else the shortest) without that word;
     otherwise its first leaf "and related".
     """
     leaves: dict[str, dict[str, str]] = {}

@@ -13,6 +13,7 @@ Roles say what a column is for. They belong to the dataset, not to the frame.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,12 @@ class Roles:
     tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     describe: Mapping[str, str] = field(default_factory=dict)
     time_unit: str | None = None
+
+    @classmethod
+    def read(cls, saved: Mapping[str, Any]) -> Self:
+        """Roles from what JSON keeps of them."""
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
+        return cls(**fields)
 
 
 INTEGERS = ("int64", "int32", "int16", "int8", "Int64", "Int32", "Int16", "Int8")
@@ -111,7 +118,7 @@ def check(table: pd.DataFrame, roles: Roles | None = None, *, what: str) -> None
 
 
 def check_like(samples: object, train: pd.DataFrame, n: int, *, static: tuple[str, ...] = (), what: str) -> None:
-    """Raise LawError unless samples obey the law of train: columns, dtypes, levels, n subjects, no new missing values."""
+    """Raise LawError unless samples obey train's law: columns, dtypes, levels, n subjects, no new missing values."""
     if not isinstance(samples, pd.DataFrame):
         raise LawError(f"{what}: expected a DataFrame, got {type(samples).__name__}")
     found: list[str] = []

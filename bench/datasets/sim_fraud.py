@@ -1,4 +1,4 @@
-"""Simulated card payments (`sim-fraud`): 28 correlated features, a skewed amount, a channel, 1 % fraud in three clusters.
+"""Simulated card payments (`sim-fraud`): 28 correlated features, amount, channel; 1 % fraud in three clusters.
 
 Honest rows are a Gaussian with six shared factors whose sizes fall like those of principal components. Each kind of
 fraud shifts its own handful of features, with its own spread, prefers a channel and has its own amounts.

@@ -1,7 +1,7 @@
 """Simulated ICU stays (`sim-icu`): seven vitals over 24 hours, driven by a severity that drifts, with missing values.
 
-Severity of stay i at hour t is theta_i + drift_i t / 24. Each vital is its mean plus its response to severity plus noise
-that is autocorrelated in time (AR(1), 0.8) and correlated across vitals; mean pressure follows systolic and diastolic.
+Severity of stay i at hour t is theta_i + drift_i t / 24. Each vital is its mean plus its response to severity plus
+noise, autocorrelated in time (AR(1), 0.8) and correlated across vitals; mean pressure follows systolic and diastolic.
 Sicker stays are measured more often, so that the gaps tell something, as they do in life. Mortality is about 10 %.
 """
 

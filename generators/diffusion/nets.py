@@ -9,6 +9,8 @@ from torch import Tensor, nn
 class TimeEmbedding(nn.Module):
     """Sinusoids of a time in [0, 1] (b,), then two layers: (b, width)."""
 
+    rates: Tensor
+
     def __init__(self, width: int, frequencies: int = 32) -> None:
         super().__init__()
         rates = torch.exp(torch.linspace(0, math.log(1_000), frequencies)) * math.pi / 2
@@ -22,17 +24,16 @@ class TimeEmbedding(nn.Module):
 
 
 class Block(nn.Module):
-    """x + MLP(LN(x) shifted by the condition); the last layer starts at zero, so that a block starts as the identity."""
+    """x + MLP(LN(x) scaled and shifted by the condition); the last layer starts at zero: a block starts as identity."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.condition = nn.Linear(width, 2 * width)
-        self.layers = nn.Sequential(
-            nn.Linear(width, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width)
-        )  # fmt: skip
-        nn.init.zeros_(self.layers[-1].weight)
-        nn.init.zeros_(self.layers[-1].bias)
+        last = nn.Linear(width, width)
+        self.layers = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Dropout(dropout), last)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """x, c (b, width)."""

@@ -1,10 +1,10 @@
 """Ornstein-Uhlenbeck diffusion over the matrix view (Le 2024, arXiv:2412.10948), class-conditional on the target.
 
-The process, time grid and eps-loss are the paper's; its released code's faults are not repeated (reverse step with the
+The process, time grid and eps-loss are the paper's; its released code's faults are not repeated (reverse step with
 times mixed up, noise at the last step, clipping before the backward pass, time index off by one). Where this differs on
 purpose: one class-conditional network learns all classes, so that the rare one borrows from the others; features are
-scaled by ranks; the network is a residual MLP F behind a skip, eps = beta(t) x + gamma(t) F(x, t, y), which is exact for
-independent unit-variance features whatever F's width (the paper adds x itself); sampling may stride over the grid.
+scaled by ranks; the network is a residual MLP F behind a skip, eps = beta(t) x + gamma(t) F(x, t, y), which is exact
+for independent unit-variance features whatever F's width (the paper adds x itself); sampling may stride over the grid.
 """
 
 from collections.abc import Mapping, Sequence

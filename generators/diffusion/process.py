@@ -27,7 +27,7 @@ def ou_times(n: int, low: float = 1e-4, high: float = 2e-2) -> np.ndarray:
 
 
 def ou_reverse(t_from: float, t_to: float) -> tuple[float, float, float]:
-    """The exact reverse kernel X_to | X_from, eps as (scale, eps_weight, sigma): scale * (x - eps_weight * eps) + sigma z.
+    """The exact reverse kernel X_to | X_from, eps: (scale, weight, sigma) of scale * (x - weight * eps) + sigma z.
 
     From t + dt to t: mu = (x - beta(dt)^2 / beta(t + dt) eps) / gamma(dt), sigma = beta(dt) beta(t) / beta(t + dt); at
     t = 0 sigma is 0. The paper's code mixes the two times; this is the form that Bayes' rule gives.

@@ -118,8 +118,13 @@ def run_cells(
 
 
 def _server(threads: int) -> Any:
-    """The fork server's context; its environment is set before anything is imported there."""
+    """The fork server's context; its environment is set before anything is imported there.
+
+    The server looks for what it preloads before it learns our path, so our rooms go on PYTHONPATH, first.
+    """
     os.environ |= thread_settings(threads)
+    path = [str(Path(__file__).parent.parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path))
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     return context
@@ -260,7 +265,6 @@ def child(work: Work, pipe: Connection) -> None:
     os.setsid()
     _die_with_parent()
     os.umask(0o077)
-    sys.path.insert(0, os.getcwd())  # a user's own generator may stand in the folder they started from
     store = Store(Path(work.store))
     log = os.open(store.log(work.cell.key), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)

@@ -66,9 +66,8 @@ class Source:
         """What to put where."""
         if not self.row.files or self.toml:
             return ""
-        return (
-            f"put {', '.join(self.row.files)} into DATA/{' or DATA/'.join(self.row.folders)} (from {self.row.source})"
-        )
+        folders = " or DATA/".join(self.row.folders)
+        return f"{', '.join(self.row.files)} into DATA/{folders}, from {self.row.source}"
 
     @cached_property
     def identity(self) -> str:
@@ -201,13 +200,12 @@ def _renumber(data: Data) -> Data:
         table.index = pd.MultiIndex.from_arrays(
             [number, table.index.get_level_values("time")], names=["subject", "time"]
         )
-        table = table.sort_index()
     else:
         table.index = pd.Index(number, name="subject")
     order = data.order
     if order is not None:
         order = pd.Series(order.loc[who].to_numpy(), pd.RangeIndex(len(who)))
-    return replace(data, table=table, order=order)
+    return replace(data, table=table.sort_index(), order=order)
 
 
 _HASHED: dict[tuple[str, int, int], str] = {}

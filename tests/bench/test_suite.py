@@ -1,0 +1,111 @@
+"""Suites: read whole, refused in one line; cells: identity, keys and seeds."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.cell import Cell
+from bench.errors import BenchError
+from bench.suite import cells, find_suite, known_suites
+from conftest import write
+
+GOOD = 'name = "mine"\ndatasets = ["breast-cancer"]\ngenerators = ["marginal"]\n'
+
+
+def suite(folder: Path, text: str):
+    return find_suite(str(write(folder / "s.toml", text)))
+
+
+def test_packaged_suites_are_sound() -> None:
+    assert known_suites() == ["full", "open", "smoke"]
+    for name in known_suites():
+        found = find_suite(name)
+        assert found.name == name
+        assert found.about
+
+
+def test_full_has_every_dataset_and_generator() -> None:
+    from bench.datasets import DATASETS
+    from generators import REGISTRY
+
+    full = find_suite("full")
+    assert {d.name for d in full.datasets} == set(DATASETS)
+    assert {g.name for g in full.generators} == set(REGISTRY)
+    assert full.replicates == 5
+    assert full.tune is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (GOOD.replace("breast-cancer", "breast-canser"), "unknown dataset 'breast-canser': did you mean 'breast-cancer'?"),
+        (GOOD.replace("marginal", "margnal"), "unknown generator 'margnal': did you mean 'marginal'?"),
+        (GOOD + 'metrics = ["tstr_aurok"]', "unknown metric 'tstr_aurok': did you mean 'tstr_auroc'?"),
+        (GOOD + "replicate = 3", "unknown key 'replicate': did you mean 'replicates'?"),
+        (GOOD + "[limits]\ntime = 3", "unknown key 'limits.time'"),
+        (GOOD + "replicates = 0", "key 'replicates': Input should be greater than 0"),
+        (GOOD + 'replicates = "many"', "key 'replicates': Input should be a valid integer"),
+        (GOOD + "replicates", "not valid TOML"),
+        ('name = "mine"\ngenerators = ["marginal"]\n', "key 'datasets' is missing"),
+        (GOOD.replace('["marginal"]', "[]"), "key 'generators'"),
+        (GOOD.replace('["marginal"]', '["smote", "smote"]'), "generator 'smote' stands twice: give one a label"),
+        (GOOD.replace('["marginal"]', '[{ name = "smote", params = { kk = 3 } }]'), "no parameter 'kk'"),
+        (GOOD.replace('["breast-cancer"]', '[{ name = "breast-cancer", split = "time" }]'), "no time order"),
+        (GOOD.replace('["breast-cancer"]', '[{ name = "breast-cancer", split = "tiem" }]'), "key 'datasets.0.split'"),
+        (GOOD.replace('"mine"', '"../mine"'), "key 'name'"),
+    ],
+)
+def test_a_wrong_suite_is_one_clear_line(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(BenchError) as error:
+        suite(tmp_path, text)
+    assert says in str(error.value)
+    assert "s.toml" in str(error.value)
+    assert "\n" not in " ".join(str(error.value).split("\n")[:1])
+
+
+def test_an_unknown_suite_names_the_nearest() -> None:
+    with pytest.raises(BenchError, match="unknown suite 'smoek': did you mean 'smoke'"):
+        find_suite("smoek")
+
+
+def test_cells_are_enumerated_once_with_their_reasons(tmp_path: Path) -> None:
+    found = suite(tmp_path, GOOD.replace('["breast-cancer"]', '["breast-cancer", "creditcard"]')
+                  .replace('["marginal"]', '["marginal", "oracle"]') + "replicates = 2")  # fmt: skip
+    listed = list(cells(found, None))
+    assert len(listed) == 8
+    assert len({c.key for c, _, _ in listed}) == 8
+    reasons = {(c.dataset, c.label): why for c, _, why in listed}
+    assert reasons["breast-cancer", "marginal"] == ""
+    assert reasons["breast-cancer", "oracle"] == "the process behind this dataset is not known"
+    assert reasons["creditcard", "marginal"].startswith("absent: put creditcard.csv")
+
+
+CELL = Cell("sim-ehr", "sim-ehr", "d1", "random", "ou", "ou", "1", json.dumps({"steps": 5}), 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"data": "d2"}, {"split": "time"}, {"version": "2"}, {"params": "{}"}, {"replicate": 1}, {"samples": 9}, {"threads": 2},
+     {"tune": "{}"}, {"dataset": "sim-ehr[rows=9]"}, {"generator": "smote"}],
+)  # fmt: skip
+def test_the_key_changes_with_all_that_decides_the_result(change: dict) -> None:
+    assert replace(CELL, **change).key.rsplit(".", 1)[1] != CELL.key.rsplit(".", 1)[1]
+
+
+def test_the_key_does_not_change_with_what_decides_nothing() -> None:
+    assert replace(CELL, label="other", source="./sim-ehr").key.rsplit(".", 1)[1] == CELL.key.rsplit(".", 1)[1]
+
+
+def test_seeds_by_purpose() -> None:
+    other = replace(CELL, generator="smote", label="smote", params="{}")
+    assert CELL.seed("split") == other.seed("split")
+    assert CELL.seed("score") == other.seed("score")
+    assert CELL.seed("fit") != other.seed("fit")
+    purposes = ["split", "score", "tune", "fit", "sample", "minority"]
+    assert len({CELL.seed(p) for p in purposes}) == len(purposes)
+    assert CELL.seed("split") != replace(CELL, replicate=1).seed("split")
+    assert replace(CELL, threads=4, label="x").seed("fit") == CELL.seed("fit")
+    with pytest.raises(ValueError, match="unknown purpose"):
+        CELL.seed("luck")

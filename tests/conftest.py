@@ -1,0 +1,47 @@
+"""Shared by all tests: the bench command, small tables, the folder of real data."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the bench command in a folder of its own, as a user does."""
+
+    def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "bench", *args], cwd=tmp_path, env=environment(**env), capture_output=True, text=True,
+            timeout=300, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a bench command in a test: misbehaving generators can be found, no real data."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("BENCH_", "MLFLOW_"))}
+    return kept | {"PYTHONPATH": f"{ROOT}{os.pathsep}{TESTS}", "COLUMNS": "200"} | more
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data."""
+    folder = os.environ.get("BENCH_DATA")
+    if not folder:
+        pytest.skip("BENCH_DATA is not set: real data are not here")
+    return Path(folder)
+
+
+def write(path: Path, text: str) -> Path:
+    """Write a file and give its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path

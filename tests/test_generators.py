@@ -1,0 +1,70 @@
+"""The generator contract, over every row of REGISTRY and every shape: the checks of `bench doctor`."""
+
+from functools import cache
+
+import pytest
+
+from bench.datasets import DATASETS
+from bench.doctor import CHECKS, TABLES, Broken, Patient, examine
+from generators import ALL, REGISTRY, find, make
+from generators.base import Unsupported
+
+QUICK = {"ou": {"steps": 30, "sample_steps": 5, "width": 16}}
+
+
+@cache
+def patient(name: str, shape: str) -> Patient:
+    return Patient(name, TABLES[shape], QUICK.get(name, {}))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("shape", TABLES)
+@pytest.mark.parametrize("name", REGISTRY)
+def test_contract(name: str, shape: str, check) -> None:
+    try:
+        check(patient(name, shape))
+    except Unsupported as reason:
+        pytest.skip(f"{name} on {shape}: {reason}")
+
+
+def test_rows_name_what_exists() -> None:
+    for name, row in REGISTRY.items():
+        assert row.name == name
+        assert set(row.native) <= set(ALL)
+        assert row.about
+        assert row.reference
+        assert make(name) is not None
+
+
+def test_tables_cover_every_shape() -> None:
+    assert set(TABLES) == {row.shape for row in DATASETS.values()} == set(ALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("smoet", "unknown generator 'smoet': did you mean 'smote'?"),
+        ("fakes:Nobody", "module 'fakes' has no 'Nobody'"),
+        ("nowhere:Nobody", "no module named 'nowhere'"),
+        ("fakes:np", "expected a class with fit and sample"),
+    ],
+)
+def test_unknown_names(name: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says.replace("?", r"\?")):
+        find(name)
+
+
+def test_unknown_parameters() -> None:
+    with pytest.raises(ValueError, match=r"no parameter 'kk': did you mean 'k'\? known: k, pool, cover"):
+        make("smote", kk=3)
+
+
+def test_the_checks_catch_a_bad_generator() -> None:
+    outcomes = {(shape, check): out for shape, check, out, _ in examine("fakes:LacksAColumn", {})}
+    assert outcomes["table", "obeys_the_law"] == "fail"
+    assert outcomes["table", "leaves_train_alone"] == "pass"
+    for bad, broken in [("fakes:GivesTooFew", "obeys_the_law"), ("bad_generators:Unseeded", "follows_the_seed"),
+                        ("bad_generators:Vandal", "leaves_train_alone")]:  # fmt: skip
+        check = next(c for c in CHECKS if c.__name__ == broken)
+        with pytest.raises(Broken):
+            check(Patient(bad, TABLES["table"], {}))

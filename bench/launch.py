@@ -1,17 +1,17 @@
 """How cells are started: each in a child process of a warm fork server, watched from outside.
 
-The fork server has the heavy libraries loaded and its thread settings made before they were; a child is a fork of it,
-leads a process group of its own, dies with the server (and so with this process), and takes its cell's lock. The parent
-samples the group's resident memory, keeps the limits by killing the group, and stores what the cell cost.
+The fork server has loaded what the cells will need, its thread settings made before that; a child is a fork of it,
+leads a process group of its own, dies with this process, and takes its cell's lock. The parent samples the group's
+resident memory, keeps the limits by killing the group, and stores what the cell cost.
 """
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing as mp
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -25,10 +25,10 @@ from bench.cell import Cell, Fault, Record
 from bench.errors import BenchError
 from bench.machine import environment
 from bench.store import Busy, Store, reason
+from generators import REGISTRY
 
-PRELOAD = ["numpy", "pandas", "pyarrow.parquet", "scipy.stats", "sklearn.linear_model", "sklearn.model_selection",
-           "xgboost", "torch", "bench.cli", "bench.run", "bench.tune", "metrics.fidelity", "metrics.utility",
-           "metrics.privacy", "generators.training"]  # fmt: skip
+PRELOAD = ["pandas", "pyarrow.parquet", "sklearn.linear_model", "sklearn.model_selection", "xgboost", "bench.cli",
+           "bench.run", "metrics.fidelity", "metrics.utility", "metrics.privacy"]  # fmt: skip
 WATCH_S = 0.05  # between two looks at memory
 FAMILY_S = 0.5  # between two looks for the group's further processes
 OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -84,8 +84,9 @@ def run_cells(
     report(event, cell, record, seconds): "start" and "end" of each cell. A cell that another process holds is waited
     for. A child killed from outside is started once more. Raises BenchError where the store's disk is full.
     """
-    context = _server(threads)
     waiting = [Work(c, str(store.root), str(data_dir) if data_dir else None, tuple(metric_names)) for c in cells]
+    ours = {REGISTRY[w.cell.generator].load.split(":")[0] for w in waiting if w.cell.generator in REGISTRY}
+    context = _server(threads, [*PRELOAD, *sorted(ours)])
     running: list[Running] = []
     again: set[str] = set()
     try:
@@ -117,7 +118,7 @@ def run_cells(
             _kill(child)
 
 
-def _server(threads: int) -> Any:
+def _server(threads: int, preload: list[str]) -> Any:
     """The fork server's context; its environment is set before anything is imported there.
 
     The server looks for what it preloads before it learns our path, so our rooms go on PYTHONPATH, first.
@@ -126,7 +127,7 @@ def _server(threads: int) -> Any:
     path = [str(Path(__file__).parent.parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path))
     context = mp.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
+    context.set_forkserver_preload(preload)
     return context
 
 
@@ -274,7 +275,10 @@ def child(work: Work, pipe: Connection) -> None:
     from bench.run import StoreFull, run_cell
 
     def say(what: str, value: Any) -> None:
-        pipe.send((what, value, time.monotonic()))
+        try:
+            pipe.send((what, value, time.monotonic()))
+        except OSError:
+            os._exit(1)  # the parent is gone: what is not stored yet is lost, and no record is written for it
 
     try:
         with store.lock(work.cell.key):
@@ -295,6 +299,12 @@ def child(work: Work, pipe: Connection) -> None:
 
 
 def _die_with_parent() -> None:
-    """Ask Linux to kill this process when the fork server ends; elsewhere the limits still hold."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    """Kill this process's group when the parent ends: a killed parent leaves nothing running."""
+    parent = mp.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            wait([parent.sentinel])
+            os.killpg(0, signal.SIGKILL)
+
+        threading.Thread(target=watch, daemon=True).start()

@@ -153,10 +153,14 @@ class Store:
         write_json(self.cell(key) / f"{name}.json", value)
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Drop the records of cells, and what is damaged of their stages and of all tables: it is made again."""
-        stages = list((self.private / "tables").glob("[!.]*"))
+        """Drop the records of cells, so that they are run again."""
         for key in keys:
             (self.cell(key) / "record.json").unlink(missing_ok=True)
+
+    def mend(self, keys: Iterable[str]) -> None:
+        """Drop what is damaged of the stages of cells and of all tables, so that it is made again."""
+        stages = list((self.private / "tables").glob("[!.]*"))
+        for key in keys:
             stages += [self.samples(key), self.fit(key)]
         for folder in stages:
             try:

@@ -122,9 +122,7 @@ def _check(suite: Suite) -> None:
         if use.split == "time" and not source.ordered:
             raise BenchError(f"dataset '{use.name}': split = 'time', but it has no time order")
     for gen in suite.generators:
-        generators.find(gen.name)
-        if gen.params:  # a class is imported only where there is something to check
-            generators.make(gen.name, **gen.params)
+        generators.check(gen.name, gen.params)
     labels = [g.label or g.name for g in suite.generators]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice:

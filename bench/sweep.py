@@ -30,9 +30,10 @@ def sweep(
             raise unknown("status to retry", status, RETRY)
     found = _chosen(records(suite, store, data_dir), datasets, labels)
     cells = [cell for cell, _, record in found if due(store, cell, record, suite.metric_names, retry)]
-    store.forget(
-        c.key for c, _, r in found if r and r.fault and r.fault.phase and (r.status in retry or r.fault.outside)
-    )
+    again = [cell.key for cell, _, record in found if cell in cells and record is not None and record.fault is not None]
+    store.forget(again)
+    if retry:
+        store.mend(again)
     at_once = workers or max(1, (os.cpu_count() or 1) // suite.threads)
     _tell(suite, found, len(cells), at_once)
 
@@ -129,7 +130,7 @@ def _close(paths: dict[str, Path], ended: list[Record | None]) -> int:
         f"{states.count(s)} {s}" for s in ("done", "failed", "timeout", "skipped", "missing") if s in states
     )
     show.out.print(f"{said}\nboard: {paths['board.md']}  cost: {paths['cost.md']}")
-    if not states.count("done"):
+    if not set(states) - {"skipped", "missing"}:
         reasons = sorted({r.reason for r in ended if r and r.reason})
         raise BenchError(f"nothing is done: {'; '.join(reasons[:2])}")
     return 0 if all(s in ("done", "skipped") for s in states) else 1

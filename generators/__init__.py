@@ -3,12 +3,14 @@
 Importing this package loads no model library: a row names its class, and the class is imported when it is made.
 """
 
+import ast
 import hashlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +98,14 @@ def load_class(path: str) -> type:
 
 def make(name: str, **params: Any) -> Any:
     """A new generator with these hyperparameters. ValueError names an unknown parameter and the known ones."""
-    cls = load_class(find(name).load)
-    known = [p for p in inspect.signature(cls).parameters if p not in ("args", "kwargs")]
+    check(name, params)
+    return load_class(find(name).load)(**params)
+
+
+def check(name: str, params: Mapping[str, Any]) -> None:
+    """Raise ValueError where a name or a parameter is not known; a registered class is not imported for it."""
+    find(name)
+    known = parameters(name)
     strange = sorted(set(params) - set(known))
     if strange:
         near = get_close_matches(strange[0], known, n=1)
@@ -105,7 +113,20 @@ def make(name: str, **params: Any) -> Any:
         raise ValueError(
             f"generator '{name}' has no parameter '{strange[0]}':{hint} known: {', '.join(known) or 'none'}"
         )
-    return cls(**params)
+
+
+def parameters(name: str) -> list[str]:
+    """The names of a generator's constructor parameters; a registered one's are read from its source."""
+    if name not in REGISTRY:
+        return [p for p in inspect.signature(load_class(name)).parameters if p not in ("args", "kwargs")]
+    module, _, cls = REGISTRY[name].load.partition(":")
+    spec = find_spec(module)
+    tree = ast.parse(Path(str(spec.origin)).read_text(encoding="utf-8")) if spec else ast.Module([], [])
+    inits = [
+        f for c in tree.body if isinstance(c, ast.ClassDef) and c.name == cls
+        for f in c.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"
+    ]  # fmt: skip
+    return [a.arg for f in inits for a in (*f.args.args[1:], *f.args.kwonlyargs)]
 
 
 def version(name: str) -> str:

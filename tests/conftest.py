@@ -18,8 +18,8 @@ def bench(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "bench", *args], cwd=tmp_path, env=environment(**env), capture_output=True, text=True,
-            timeout=300, check=False,
+            [sys.executable, "-m", "bench", *args], cwd=tmp_path, env=environment(**env), capture_output=True,
+            text=True, timeout=300, check=False,
         )  # fmt: skip
 
     return run

@@ -91,7 +91,7 @@ def test_our_names_are_ours_in_any_folder(tmp_path: Path) -> None:
         (tmp_path / room).mkdir()
     code = (
         "from bench.cli import _own_names\n_own_names()\n"
-        f"import generators, metrics, leaderboards\nfrom pathlib import Path\n"
+        "import generators, metrics, leaderboards\nfrom pathlib import Path\n"
         "print({Path(m.__file__).parent.parent for m in (generators, metrics, leaderboards)})"
     )
     assert run_python(code, cwd=tmp_path) == repr({ROOT})

@@ -1,12 +1,13 @@
 """The generator contract, over every row of REGISTRY and every shape: the checks of `bench doctor`."""
 
+import inspect
 from functools import cache
 
 import pytest
 
 from bench.datasets import DATASETS
 from bench.doctor import CHECKS, TABLES, Broken, Patient, examine
-from generators import ALL, REGISTRY, find, make
+from generators import ALL, REGISTRY, find, load_class, make, parameters
 from generators.base import Unsupported
 
 QUICK = {"ou": {"steps": 30, "sample_steps": 5, "width": 16}}
@@ -52,6 +53,11 @@ def test_tables_cover_every_shape() -> None:
 def test_unknown_names(name: str, says: str) -> None:
     with pytest.raises(ValueError, match=says.replace("?", r"\?")):
         find(name)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_parameters_read_from_source_are_the_constructors(name: str) -> None:
+    assert parameters(name) == list(inspect.signature(load_class(REGISTRY[name].load)).parameters)
 
 
 def test_unknown_parameters() -> None:

@@ -87,7 +87,9 @@ def test_the_oracle_meets_conditions(name: str) -> None:
         source.redraw(5, {"age" if "age" in drawn else "amount": -1}, seed=2)
 
 
-@pytest.mark.parametrize(("name", "share"), [("sim-ehr", 0.08), ("sim-visits", 0.08), ("sim-icu", 0.10), ("sim-fraud", 0.01)])
+@pytest.mark.parametrize(
+    ("name", "share"), [("sim-ehr", 0.08), ("sim-visits", 0.08), ("sim-icu", 0.10), ("sim-fraud", 0.01)]
+)
 def test_targets_are_as_rare_as_said(name: str, share: float) -> None:
     source = open_dataset(name, None)
     table = source.redraw(20_000, None, seed=3)
@@ -233,7 +235,9 @@ def own(folder: Path, order: str = "", more: str = "", n: int = 60) -> Path:
     frame.loc[3, "income"] = np.nan
     frame.to_csv(folder / "loans.csv", index=False)
     order = f'order = "{order}"' if order else 'drop = ["when"]'
-    text = f'file = "loans.csv"\ntarget = "defaulted"\nsubject = "id"\n{order}\nordinal = {{ grade = ["low", "high"] }}\n'
+    text = (
+        f'file = "loans.csv"\ntarget = "defaulted"\nsubject = "id"\n{order}\nordinal = {{ grade = ["low", "high"] }}\n'
+    )
     return write(folder / "loans.toml", text + more)
 
 
@@ -265,10 +269,16 @@ def test_a_users_longitudinal_parquet(tmp_path: Path) -> None:
         ('file = "loans.csv"\ntarget = "default"\n', "unknown column 'default': did you mean 'defaulted'?"),
         ('file = "loans.csv"\ntarget = "age"\ndrop = ["id", "when"]\n', "target column 'age' is int64, expected bool"),
         ('file = "loans.csv"\n', "key 'target' is missing"),
-        ('file = "loans.csv"\ntarget = "defaulted"\nsubjcet = "id"\n', "unknown key 'subjcet': did you mean 'subject'?"),
+        (
+            'file = "loans.csv"\ntarget = "defaulted"\nsubjcet = "id"\n',
+            "unknown key 'subjcet': did you mean 'subject'?",
+        ),
         ('file = "loans.csv"\ntarget = "defaulted', "not valid TOML"),
         ('file = "gone.csv"\ntarget = "defaulted"\n', "gone.csv is missing"),
-        ('file = "loans.csv"\ntarget = "defaulted"\nordinal = { place = ["x"] }\ndrop = ["when"]\n', "not among its levels"),
+        (
+            'file = "loans.csv"\ntarget = "defaulted"\nordinal = { place = ["x"] }\ndrop = ["when"]\n',
+            "not among its levels",
+        ),
         ('file = "loans.toml"\ntarget = "defaulted"\n', "expected a .csv or .parquet file"),
     ],
 )
@@ -404,11 +414,11 @@ def test_archives_of_something_else_are_one_clear_line(data_dir: Path, tmp_path:
     _, file = broken("diabetes130", data_dir, tmp_path)
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("other.csv", "a,b\n")
-    with pytest.raises(DataError, match="holds no diabetic_data.csv"):
+    with pytest.raises(DataError, match="holds no diabetic_data"):
         open_dataset("diabetes130", tmp_path).load()
     _, file = broken("cinc2012", data_dir, tmp_path)
     file.write_bytes(gzip.compress(b"not a tar"))
-    with pytest.raises(DataError, match="set-a.tar.gz"):
+    with pytest.raises(DataError, match="set-a"):
         open_dataset("cinc2012", tmp_path).load()
 
 

@@ -66,7 +66,9 @@ def test_what_may_hold_rows_is_private(tmp_path: Path) -> None:
 def test_records_survive(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "s")
     store.add(CELL)
-    record = Record(CELL, "failed", Fault("fit", "ValueError", "no"), {"m": {"value": 1.0, "se": None, "n": 3}}, {"a": 1})
+    record = Record(
+        CELL, "failed", Fault("fit", "ValueError", "no"), {"m": {"value": 1.0, "se": None, "n": 3}}, {"a": 1}
+    )
     store.save_record(record)
     assert store.record(CELL.key) == record
     assert store.read_cell(CELL.key) == CELL
@@ -123,7 +125,7 @@ def test_tables_are_parsed_once_and_checked(tmp_path: Path) -> None:
     (folder / "table.parquet").write_bytes(b"PAR1 broken")
     with pytest.raises(Damaged):
         store.table(source)
-    store.forget([])
+    store.mend([])
     pd.testing.assert_frame_equal(store.table(source).table, data.table)
 
 

@@ -40,7 +40,10 @@ def test_full_has_every_dataset_and_generator() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (GOOD.replace("breast-cancer", "breast-canser"), "unknown dataset 'breast-canser': did you mean 'breast-cancer'?"),
+        (
+            GOOD.replace("breast-cancer", "breast-canser"),
+            "unknown dataset 'breast-canser': did you mean 'breast-cancer'?",
+        ),
         (GOOD.replace("marginal", "margnal"), "unknown generator 'margnal': did you mean 'marginal'?"),
         (GOOD + 'metrics = ["tstr_aurok"]', "unknown metric 'tstr_aurok': did you mean 'tstr_auroc'?"),
         (GOOD + "replicate = 3", "unknown key 'replicate': did you mean 'replicates'?"),
@@ -87,7 +90,8 @@ CELL = Cell("sim-ehr", "sim-ehr", "d1", "random", "ou", "ou", "1", json.dumps({"
 
 @pytest.mark.parametrize(
     "change",
-    [{"data": "d2"}, {"split": "time"}, {"version": "2"}, {"params": "{}"}, {"replicate": 1}, {"samples": 9}, {"threads": 2},
+    [{"data": "d2"}, {"split": "time"}, {"version": "2"}, {"params": "{}"}, {"replicate": 1}, {"samples": 9},
+     {"threads": 2},
      {"tune": "{}"}, {"dataset": "sim-ehr[rows=9]"}, {"generator": "smote"}],
 )  # fmt: skip
 def test_the_key_changes_with_all_that_decides_the_result(change: dict) -> None:

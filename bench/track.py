@@ -62,9 +62,8 @@ def sync(suite: Suite, store: Store, data_dir: Path | None, boards: dict[str, Pa
         try:
             written = _Mirror(suite, store, target).bring(wanted)
         except Exception as error:  # whatever a client or a database raises: never the end of a run
-            raise TrackingError(
-                f"MLflow at {_shown(target)}: {type(error).__name__}: {str(error).splitlines()[0][:160]}"
-            ) from error
+            why = " ".join(str(error).split())[:160]
+            raise TrackingError(_shown(f"MLflow at {target}: {type(error).__name__}: {why}")) from error
         store.mark_synced(target, suite.name, digest)
         return written
 
@@ -280,9 +279,9 @@ class _Mirror:
         return run_id
 
 
-def _shown(uri: str) -> str:
-    """A tracking URI without the password it may hold."""
-    return re.sub(r"//[^/@]*@", "//***@", uri)
+def _shown(text: str) -> str:
+    """A text without the passwords that the URIs in it may hold."""
+    return re.sub(r"//[^/@\s]*@", "//***@", text)
 
 
 def _digest(value: Any) -> str:

@@ -4,6 +4,8 @@ Standard errors are over holdout subjects: bootstrap where the statistic is line
 jackknife (20 groups) where it is not (correlations, kernels).
 """
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
@@ -141,9 +143,9 @@ def c2st(t: Tables, *, seed: int) -> Score | Undefined:
     x = np.concatenate([held, synth])
     y = np.arange(2 * size) >= size
     w = np.concatenate([resample.weights(size, seed=seed), np.ones((1 + resample.DRAWS, size), np.float32)], axis=1)
-    folds = []
+    judge, folds = partial(judges.xgboost, trees=100, rate=0.15), []
     for fit, test in StratifiedKFold(5, shuffle=True, random_state=seed).split(x, y):
-        score = judges.probability(judges.xgboost, x[fit], y[fit], x[test], seed=seed)
+        score = judges.probability(judge, x[fit], y[fit], x[test], seed=seed)
         folds.append(2 * resample.auroc(y[test], score, w[:, test]) - 1)
     gaps = np.mean(folds, axis=0)
     return Score(float(gaps[0]), resample.spread(gaps), size)

@@ -181,8 +181,7 @@ class Encoder:
         x = values.dropna().to_numpy(dtype=float)
         if len(x) == 0:
             return "number", (0.0, 1.0)
-        low, middle, high = np.quantile(x, [0.25, 0.5, 0.75])
-        return "number", (float(middle), float(high - low) or float(x.std()) or 1.0)
+        return "number", _scale(x)
 
     def transform(self, table: pd.DataFrame, without: set[str] = frozenset()) -> np.ndarray:  # type: ignore[assignment]
         """A flat table (n rows) as features (n, p) float32."""
@@ -208,12 +207,16 @@ class Encoder:
 
 
 def _canonical(table: pd.DataFrame, train: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Columns by name; subjects by a hash of their content, numbered afresh."""
+    """Columns by name; subjects by a hash of their content, numbered afresh.
+
+    Numbers enter the hash divided by train's scale, so that their units do not change the order either.
+    """
     if set(table.columns) != set(train.columns):
         odd = sorted(set(table.columns) ^ set(train.columns))[0]
         raise ValueError(f"{name}: column '{odd}' is not in both this table and train")
     table = table[sorted(train.columns)]
-    content = pd.util.hash_pandas_object(table, index=False).to_numpy()
+    unitless = {c: _unitless(table[c], train[c]) if table[c].dtype.kind in "iuf" else table[c] for c in table.columns}
+    content = pd.util.hash_pandas_object(pd.DataFrame(unitless, table.index), index=False).to_numpy()
     if table.index.nlevels == 1:
         order = np.argsort(content, kind="stable")
         table = table.iloc[order]
@@ -230,6 +233,17 @@ def _canonical(table: pd.DataFrame, train: pd.DataFrame, name: str) -> pd.DataFr
     table = table.iloc[order]
     table.index = pd.MultiIndex.from_arrays([rank[place][order], time[order]], names=["subject", "time"])
     return table
+
+
+def _unitless(values: pd.Series, train: pd.Series) -> np.ndarray:
+    x, seen = (v.to_numpy(dtype=float, na_value=np.nan) for v in (values, train.dropna()))
+    return np.round(x / (_scale(seen)[1] if len(seen) else 1.0), 9)
+
+
+def _scale(x: np.ndarray) -> tuple[float, float]:
+    """Median, and IQR (else standard deviation, else 1), of values without gaps."""
+    low, middle, high = np.quantile(x, [0.25, 0.5, 0.75])
+    return float(middle), float(high - low) or float(x.std()) or 1.0
 
 
 def _by_step(

@@ -1,0 +1,202 @@
+"""Intervals, scales, family means and ranks against known answers; boards that say what they should."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import t
+
+from leaderboards import COLUMNS, render
+from leaderboards.intervals import intervals
+from leaderboards.rank import Board
+from metrics import METRICS
+
+REFERENCES = ("copycat", "marginal", "uniform")
+
+
+def frame(values: dict, *, replicates: int = 1, se: float = 0.01, datasets=("d",), off=(), native=True) -> pd.DataFrame:
+    """values: generator -> {metric: value}; off: (dataset, generator, replicate, status, reason) that are not done."""
+    lost = {o[:3]: o[3:] for o in off}
+    rows = []
+    for dataset in datasets:
+        for generator, scores in values.items():
+            for replicate in range(replicates):
+                status, reason = lost.get((dataset, generator, replicate), ("done", ""))
+                common = [dataset, "table", "", generator, native or generator in REFERENCES, generator in REFERENCES,
+                          replicate, status, reason]  # fmt: skip
+                for metric, value in scores.items() if status == "done" else [("", None)]:
+                    one = value[replicate] if isinstance(value, list) else value
+                    undefined = "" if one is not None else "no reason to be here"
+                    rows.append([*common, metric, one, se if one is not None else None, undefined, 800, 200])
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(["value", "se", "n_train", "n_holdout"], float))
+
+
+def scores(c2st: float, tstr: float, risk: float) -> dict[str, float]:
+    return {"c2st_auroc_gap": c2st, "tstr_auroc": tstr, "mia_distance_auroc_gap": risk}
+
+
+BASE = {
+    "copycat": scores(0.0, 0.9, 1.0),
+    "marginal": scores(0.8, 0.5, 0.0),
+    "uniform": scores(1.0, 0.5, 0.0),
+}
+
+
+# --- intervals ---
+
+
+def test_one_replicate_takes_its_own_error() -> None:
+    found = intervals(frame({"a": {"tstr_auroc": 0.7}}, se=0.05), ["generator", "metric"], "value", "se").iloc[0]
+    assert (found["mean"], found["se"]) == (0.7, 0.05)
+    assert found["high"] - found["mean"] == pytest.approx(1.959964 * 0.05)
+
+
+def test_more_replicates_take_their_spread_and_the_overlap() -> None:
+    values = [0.7, 0.8, 0.9]
+    found = intervals(frame({"a": {"tstr_auroc": values}}, replicates=3), ["metric"], "value", "se").iloc[0]
+    se = np.std(values, ddof=1) * np.sqrt(1 / 3 + 200 / 800)
+    assert found["se"] == pytest.approx(se)
+    assert found["low"] == pytest.approx(0.8 - t.ppf(0.975, 2) * se)
+
+
+def test_a_missing_value_or_error_gives_no_interval() -> None:
+    gap = intervals(frame({"a": {"tstr_auroc": [0.7, None]}}, replicates=2), ["metric"], "value", "se").iloc[0]
+    assert np.isnan([gap["mean"], gap["low"], gap["high"]]).all()
+    alone = intervals(frame({"a": {"tstr_auroc": 0.7}}, se=np.nan), ["metric"], "value", "se").iloc[0]
+    assert alone["mean"] == 0.7
+    assert np.isnan(alone["low"])
+
+
+@pytest.mark.parametrize("replicates", [3, 5])
+def test_the_interval_covers_the_mean_over_splits(replicates: int) -> None:
+    """A score = truth + holdout noise (independent) + train noise (shared by overlapping splits): coverage 92 to 99 %."""
+    rng = np.random.default_rng(0)
+    n, hit = 400, 0
+    for _ in range(n):
+        population = rng.normal(size=500)
+        values = []
+        for _ in range(replicates):
+            order = rng.permutation(500)
+            values.append(population[order[:100]].mean())  # a fifth held out, splits overlapping
+        found = intervals(frame({"a": {"m": values}}, replicates=replicates), ["metric"], "value", "se").iloc[0]
+        hit += found["low"] <= 0 <= found["high"]
+    assert 0.92 <= hit / n <= 0.995
+
+
+# --- scales and families ---
+
+
+def test_normalised_scores_by_hand() -> None:
+    board = Board(frame(BASE | {"mine": scores(0.2, 0.8, 0.25)}))
+    families = board.families
+    assert families.loc["mine", ("fidelity", "mean")] == pytest.approx(0.75)
+    assert families.loc["mine", ("utility", "mean")] == pytest.approx(0.75)
+    assert families.loc["mine", ("privacy", "mean")] == pytest.approx(0.75)
+    assert families.loc["copycat", ("privacy", "mean")] == 0
+    assert families.loc["marginal", ("utility", "mean")] == 0
+    assert families.loc["mine", ("fidelity", "se")] == pytest.approx(0.01 / 0.8)
+    assert families.loc["mine", ("fidelity", "rank")] == 1
+    assert np.isnan(families.loc["copycat", ("fidelity", "rank")])
+
+
+def test_resolution_decides_what_counts() -> None:
+    board = Board(frame(BASE | {"mine": scores(0.2, 0.8, 0.25)}, se=0.2))
+    assert board.scales.loc[("d", "tstr_auroc"), "resolution"] == pytest.approx(0.4 / 0.2)
+    assert not board.scales.loc[("d", "tstr_auroc"), "usable"]
+    assert board.families.loc["mine", ("utility", "gap")] == "no score with resolution"
+    assert board.scales.loc[("d", "mia_distance_auroc_gap"), "usable"]
+    text = render.markdown(board, title="T")
+    assert "(TSTR AUROC ↑)" in text
+    assert "Left out of the means for want of resolution: tstr_auroc (2.0)." in text
+
+
+def test_a_floor_that_beats_the_ceiling_has_no_resolution() -> None:
+    upside = {**BASE, "marginal": scores(-0.1, 0.95, 0.0), "mine": scores(0.2, 0.8, 0.25)}
+    board = Board(frame(upside))
+    assert board.scales.loc[("d", "c2st_auroc_gap"), "resolution"] == 0
+    assert board.families.loc["mine", ("fidelity", "gap")] == "no score with resolution"
+
+
+def test_without_references_nothing_is_normalised() -> None:
+    board = Board(frame({"mine": scores(0.2, 0.8, 0.25), "yours": scores(0.1, 0.9, 0.5)}))
+    assert board.scales.empty
+    assert board.families[("fidelity", "mean")].isna().all()
+    assert "(no reference)" in render.markdown(board, title="T")
+    json.loads(render.as_json(board, title="T"))
+    assert "mine" in render.csv(board)
+
+
+def test_datasets_count_equally_and_gaps_are_refused() -> None:
+    two = frame(BASE | {"mine": scores(0.2, 0.8, 0.25)}, datasets=("d", "e"))
+    two.loc[(two["dataset"] == "e") & (two["generator"] == "mine") & (two["metric"] == "tstr_auroc"), "value"] = 0.6
+    board = Board(two)
+    assert board.families.loc["mine", ("utility", "mean")] == pytest.approx((0.75 + 0.25) / 2)
+    lost = frame(BASE | {"mine": scores(0.2, 0.8, 0.25), "bad": scores(0.1, 0.85, 0.1)}, datasets=("d", "e"),
+                 off=[("e", "bad", 0, "failed", "in fit: ValueError: no")])  # fmt: skip
+    board = Board(lost)
+    assert board.families.loc["bad", ("fidelity", "gap")] == "failed on e"
+    assert board.families.loc["bad", ("fidelity", "rank")] == 2  # a failure ranks last
+    assert board.order[:2] == ["mine", "bad"]
+    text = render.markdown(board, title="T")
+    assert "| e         | bad         | 0            | failed   | in fit: ValueError: no |" in text
+    assert "8 cells" not in text
+    assert "2 datasets × 5 generators × 1 replicate = 10 cells: 9 done, 1 failed." in text
+
+
+def test_an_undefined_score_is_a_gap_named() -> None:
+    board = Board(frame(BASE | {"mine": scores(0.2, None, 0.25)}))
+    assert board.families.loc["mine", ("utility", "gap")] == "tstr_auroc undefined on d"
+    assert "undefined" in render.markdown(board, title="T")
+
+
+def test_a_dataset_nobody_could_run_is_left_out_and_said() -> None:
+    off = [("e", g, 0, "skipped", "absent: put it there") for g in [*BASE, "mine"]]
+    board = Board(frame(BASE | {"mine": scores(0.2, 0.8, 0.25)}, datasets=("d", "e"), off=off))
+    assert board.families.loc["mine", ("fidelity", "mean")] == pytest.approx(0.75)
+    assert "## e\n\nNo cell is done: absent: put it there." in render.markdown(board, title="T")
+
+
+def test_ranks_do_not_depend_on_the_order_of_rows() -> None:
+    whole = frame(BASE | {"b": scores(0.2, 0.8, 0.25), "a": scores(0.3, 0.7, 0.5), "c": scores(0.2, 0.8, 0.25)})
+    board, mixed = Board(whole), Board(whole.sample(frac=1, random_state=0))
+    assert board.order[:3] == mixed.order[:3] == ["b", "c", "a"]  # a tie goes by name
+    assert board.places["b"] == board.places["c"]
+
+
+# --- rendering ---
+
+
+def test_the_same_frame_gives_the_same_bytes() -> None:
+    one, two = (Board(frame(BASE | {"mine": scores(0.2, 0.8, 0.25)}, native=False)) for _ in range(2))
+    for made in (render.markdown, render.as_json):
+        assert made(one, title="T", about="A") == made(two, title="T", about="A")
+    assert render.csv(one) == render.csv(two)
+
+
+def test_a_board_marks_what_must_be_marked() -> None:
+    rows = frame(BASE | {"mine": scores(0.2, 0.8, 0.25)}, native=False)
+    rows["subset"] = "10 of 20 rows"
+    text = render.markdown(Board(rows), title="T")
+    assert "| mine °" in text
+    assert "*copycat*" in text
+    assert "**a subset: 10 of 20 rows**" in text
+    assert "One replicate: intervals are a resampling of the holdout alone." in text
+    assert "table; 800 train and 200 holdout subjects" in text
+
+
+def test_key_metrics_exist() -> None:
+    assert {m.split("/")[0] for m in (*render.KEY, *render.CONTROLS)} <= set(METRICS)
+
+
+def test_a_large_board_is_quick() -> None:
+    import time
+
+    rng = np.random.default_rng(0)
+    names = [f"{m}/{i}" if i else m for m in METRICS for i in range(2)][:45]
+    values = {g: {m: list(rng.random(10)) for m in names} for g in [*REFERENCES, *(f"g{i}" for i in range(9))]}
+    rows = frame(values, replicates=10, datasets=[f"d{i}" for i in range(12)])
+    start = time.monotonic()
+    board = Board(rows)
+    render.markdown(board, title="T"), render.csv(board), render.as_json(board, title="T")
+    assert time.monotonic() - start < 10

@@ -16,8 +16,15 @@ def files(folder: Path, *, parquet: bool = False, n: int = 300) -> list[str]:
     out = []
     for name in ("train", "holdout", "synth"):
         y = rng.random(n) < 0.3
-        frame = pd.DataFrame({"age": rng.integers(20, 80, n), "income": rng.normal(size=n) + y, "place": rng.choice(["x", "y"], n),
-                              "flag": rng.integers(0, 2, n), "y": y.astype(int)})  # fmt: skip
+        frame = pd.DataFrame(
+            {
+                "age": rng.integers(20, 80, n),
+                "income": rng.normal(size=n) + y,
+                "place": rng.choice(["x", "y"], n),
+                "flag": rng.integers(0, 2, n),
+                "y": y.astype(int),
+            }
+        )
         if name == "train":
             frame.loc[0, "income"] = np.nan
         if parquet:
@@ -57,8 +64,8 @@ def test_longitudinal_files(bench, tmp_path: Path) -> None:
     for name, table in {"train": parts.train, "holdout": parts.holdout, "synth": parts.train}.items():
         table.reset_index().to_csv(tmp_path / f"{name}.csv", index=False)
     args = [x for name in ("train", "holdout", "synth") for x in (f"--{name}", f"{name}.csv")]
-    done = bench("score", *args, "--target", "died", "--subject", "subject", "--time", "time", "--static", "age,sex,unit",
-                 "--metrics", "fidelity,mia_distance_auroc_gap", "--json")  # fmt: skip
+    done = bench("score", *args, "--target", "died", "--subject", "subject", "--time", "time",
+                 "--static", "age,sex,unit", "--metrics", "fidelity,mia_distance_auroc_gap", "--json")  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["mia_distance_auroc_gap"]["value"] == 1  # synth is train

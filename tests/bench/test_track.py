@@ -126,8 +126,8 @@ def test_the_ui_serves_the_runs(tracked: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", "bench", "ui", "--port", str(port)], cwd=tracked, env=environment(),
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    server = subprocess.Popen([sys.executable, "-m", "bench", "ui", "--port", str(port)], cwd=tracked,
+                              env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     try:
         for _ in range(240):
             try:

@@ -1,4 +1,4 @@
-"""What each generator promises beyond the contract: references, SMOTE, state on disk, the torch loop, OU's mathematics."""
+"""Beyond the contract: references, SMOTE, state on disk, the torch loop, the mathematics of OU."""
 
 import json
 from pathlib import Path

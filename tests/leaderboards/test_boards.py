@@ -70,7 +70,7 @@ def test_a_missing_value_or_error_gives_no_interval() -> None:
 
 @pytest.mark.parametrize("replicates", [3, 5])
 def test_the_interval_covers_the_mean_over_splits(replicates: int) -> None:
-    """A score = truth + holdout noise (independent) + train noise (shared by overlapping splits): coverage 92 to 99 %."""
+    """Means of overlapping random fifths of one population: the interval covers the truth in 92 to 99 %."""
     rng = np.random.default_rng(0)
     n, hit = 400, 0
     for _ in range(n):

@@ -20,7 +20,7 @@ from bench.datasets import open_dataset
 from bench.errors import BenchError
 from bench.store import Store, StoreError, check_stage, read_parquet, stage
 from generators.base import Unsupported, reject
-from generators.state import count
+from generators.state import PLAIN, count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,6 +104,7 @@ def _run(cell: Cell, store: Store, source: Source, metric_names: list[str], ente
         "prevalence": float(tables.y("holdout").mean()),
         "subset": data.facts.get("subset", ""),
         "n_parameters": about["n_parameters"],
+        "params": about["params"],
         "tuned": _tuned(store, cell.key),
     }
     return Record(cell, "done", None, scores, facts)
@@ -143,7 +144,11 @@ def _sample(cell: Cell, store: Store, source: Source, data: Data, parts: Split, 
         synth.to_parquet(folder / "synth.parquet")
         if minority is not None:
             minority.to_parquet(folder / "minority.parquet")
-        about = {"no_minority": no_minority, "n_parameters": count(generator)}
+        about = {
+            "no_minority": no_minority,
+            "n_parameters": count(generator),
+            "params": resolved(generator, params),
+        }
         (folder / "about.json").write_text(json.dumps(about))
 
 
@@ -179,6 +184,13 @@ def fit(generator: Any, train: pd.DataFrame, data: Data, *, seed: int, log: Call
     }
     generator.fit(train.copy(), **_taken(generator.fit, offered))
     return generator
+
+
+def resolved(generator: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters a generator runs with: those given, and the defaults its constructor has stored."""
+    names = inspect.signature(type(generator)).parameters
+    stored = {n: getattr(generator, n) for n in names if isinstance(getattr(generator, n, None), PLAIN)}
+    return {**{k: v for k, v in stored.items() if v is not None}, **params}
 
 
 def draw(generator: Any, n: int, *, given: Mapping[str, object], seed: int) -> pd.DataFrame:

@@ -26,6 +26,7 @@ KEY = {
     "mir_excess_risk": "MIR excess",
     "mia_distance_auroc_gap": "MIA distance",
 }
+DECIMALS = {"cmd_distance": 4, "mmd_distance": 5}  # the others have 3
 CONTROLS = {"trtr_auroc": "TRTR AUROC", "trtr_auprc": "TRTR AUPRC"}
 STATUSES = ("done", "failed", "timeout", "skipped", "missing")
 HOW_TO_READ = """\
@@ -171,7 +172,9 @@ def _cell(board: Board, mine: pd.DataFrame, metric: str) -> str:
     if key not in board.means:
         return "undefined"
     found = board.summary.loc[key]
-    return f"{found['mean']:.3f}" + ("" if pd.isna(found["low"]) else f" ±{found['mean'] - found['low']:.3f}")
+    places = DECIMALS.get(metric, 3)
+    half = "" if pd.isna(found["low"]) else f" ±{found['mean'] - found['low']:.{places}f}"
+    return f"{found['mean'] + 0.0:.{places}f}{half}"
 
 
 def _controls(board: Board, done: pd.DataFrame) -> str:

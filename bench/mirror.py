@@ -1,0 +1,131 @@
+"""What MLflow should hold of a suite: its runs as plain data, made from the store. bench/track.py brings them there.
+
+A parent run per (dataset, generator) has means and intervals; its child runs, one per replicate, have parameters,
+headline scores, timings, environment and the record as an artifact; one run has the boards. Runs carry the headline
+metrics only, and all scores as an artifact: MLflow's pages slow down with many columns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from pathlib import Path
+
+from bench.cell import Cell, Record
+from bench.collect import frame, records
+from bench.datasets.source import Source
+from bench.store import Store
+from bench.suite import Suite
+from leaderboards.rank import Board
+from leaderboards.render import KEY
+
+STATUS = {"done": "FINISHED", "failed": "FAILED", "timeout": "KILLED", "skipped": "KILLED"}
+Member = tuple[Cell, Source, Record]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One MLflow run. id: how it is known again. texts: artifact -> content. parent: the id of its parent run."""
+
+    id: str
+    name: str
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    status: str = "FINISHED"
+    seconds: float = 0.0
+    parent: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """A hash of all of it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def runs(suite: Suite, store: Store, data_dir: Path | None, boards: Mapping[str, Path]) -> list[Run]:
+    """Every run of a suite that MLflow should hold, parents before their children."""
+    found: list[Member] = [(c, s, r) for c, s, r in records(suite, store, data_dir) if r is not None]
+    board = Board(frame(found, suite.metric_names))
+    groups: dict[tuple[str, str], list[Member]] = {}
+    for member in found:
+        groups.setdefault((member[0].dataset, member[0].label), []).append(member)
+    out = []
+    for members in groups.values():
+        parent = _parent(board, members, store)
+        out += [parent, *(_child(cell, record, parent, store) for cell, _, record in members)]
+    texts = {name: path.read_text(encoding="utf-8") for name, path in boards.items()}
+    return [*out, Run("board", f"board · {suite.name}", {"kind": "board"}, texts=texts)]
+
+
+def _parent(board: Board, members: list[Member], store: Store) -> Run:
+    cell, source, _ = members[0]
+    frame = board.frame
+    rows = frame[(frame["dataset"] == cell.dataset) & (frame["generator"] == cell.label)]
+    metrics: dict[str, float] = {}
+    for metric in KEY:
+        key = (cell.dataset, cell.label, metric)
+        if key in board.means:
+            score = board.summary.loc[key]
+            bounds = {f"{metric}.low": score["low"], f"{metric}.high": score["high"]}
+            metrics |= {metric: score["mean"], **{k: v for k, v in bounds.items() if isfinite(v)}}
+    off = [r.status for _, _, r in members if r.status != "done"]
+    tags = {
+        "kind": "mean over replicates",
+        "dataset": cell.dataset,
+        "generator": cell.label,
+        "shape": source.row.shape,
+        "native": str(bool(rows["native"].all())),
+        "reference": str(bool(rows["reference"].all())),
+        "status": off[0] if off else "done",
+        "replicates": str(len(members)),
+    }
+    columns = ["replicate", "metric", "value", "se", "undefined", "status", "reason"]
+    return Run(
+        id=f"{cell.dataset}/{cell.label}",
+        name=f"{cell.dataset} · {cell.label}",
+        tags=tags,
+        metrics=metrics,
+        params={"dataset": cell.dataset, "generator": cell.label},
+        texts={"scores.csv": rows[columns].to_csv(index=False, lineterminator="\n")},
+        status=STATUS[tags["status"]],
+        seconds=sum(_seconds(store, c.key) for c, _, _ in members),
+    )
+
+
+def _child(cell: Cell, record: Record, parent: Run, store: Store) -> Run:
+    cost = store.note(cell.key, "cost") or {}
+    phases, machine = cost.get("phases", {}), cost.get("machine", {})
+    metrics = {k: v["value"] for k, v in record.scores.items() if k in KEY and "value" in v}
+    metrics |= {f"{name}_s": phase["seconds"] for name, phase in phases.items()}
+    if phases:
+        metrics["peak_memory_mb"] = max(phase["peak_memory_mb"] for phase in phases.values())
+    about = {"replicate": cell.replicate, "split": cell.split, "threads": cell.threads}
+    about |= {f"param.{k}": v for k, v in record.facts.get("params", json.loads(cell.params)).items()}
+    environment = {k: v for k, v in machine.items() if k != "packages"} | machine.get("packages", {})
+    kept = {k: v for k, v in parent.tags.items() if k not in ("kind", "status", "replicates")}
+    return Run(
+        id=cell.key,
+        name=f"{parent.name} · replicate {cell.replicate}",
+        tags={
+            **kept,
+            "kind": "replicate",
+            "status": record.status,
+            "reason": record.reason,
+            **{f"env.{k}": str(v) for k, v in environment.items()},
+        },
+        metrics=metrics,
+        params={**parent.params, **{k: str(v) for k, v in about.items()}},
+        texts={"record.json": json.dumps(asdict(record), indent=1, sort_keys=True)},
+        status=STATUS[record.status],
+        seconds=_seconds(store, cell.key),
+        parent=parent.id,
+    )
+
+
+def _seconds(store: Store, key: str) -> float:
+    """What a cell has taken, over all its phases."""
+    return sum(p["seconds"] for p in (store.note(key, "cost") or {}).get("phases", {}).values())

@@ -15,6 +15,7 @@ from metrics import METRICS
 
 FAMILIES = ("fidelity", "utility", "privacy")
 LEAST_RESOLUTION = 3.0
+CLIP = (-1.0, 1.5)  # of a normalised score in a mean, so that one collapsed score does not hide the others
 CEILING, NULL = "copycat", "marginal"  # marginal keeps no one's row: an attack on it is at its null, with its error
 CELL = ["dataset", "generator", "metric"]
 
@@ -75,13 +76,13 @@ class Board:
 
     @cached_property
     def normalised(self) -> pd.DataFrame:
-        """The frame's rows of usable scores, with `family`, `score` (0 floor, 1 ceiling) and `score_se` added."""
+        """The frame's rows of usable scores, with `family`, `score` (0 floor, 1 ceiling, clipped) and `score_se`."""
         scales = self.scales[self.scales["usable"].to_numpy(dtype=bool)]
         rows = self.frame.merge(scales[["floor", "ceiling"]], left_on=["dataset", "metric"], right_index=True)
         width = rows["ceiling"] - rows["floor"]
         return rows.assign(
             family=rows["metric"].map({m.name: m.family for m in METRICS.values()}),
-            score=(rows["value"] - rows["floor"]) / width,
+            score=((rows["value"] - rows["floor"]) / width).clip(*CLIP),
             score_se=rows["se"] / width.abs(),
         )
 

@@ -31,10 +31,11 @@ CONTROLS = {"trtr_auroc": "TRTR AUROC", "trtr_auprc": "TRTR AUPRC"}
 STATUSES = ("done", "failed", "timeout", "skipped", "missing")
 HOW_TO_READ = """\
 Family means: 0 is the floor reference (`marginal` or `uniform`; for privacy `copycat`), 1 the ceiling (`copycat`; for
-privacy an attack at chance), a mean over the scores that can tell good from bad on a dataset, datasets counting
-equally. ± is the half-width of the 95 % interval. ↑ more is better, ↓ less. References are lines to read the others by,
-never ranked. ° the generator was not made for this shape. (In brackets) resolution under 3: cannot tell good from bad
-here, not in the means. Distances to the nearest record are weak evidence of privacy: a low risk is no certificate."""
+privacy an attack at chance), a mean over the scores that can tell good from bad on a dataset (each clipped to −1 to
+1.5), datasets counting equally. ± is the half-width of the 95 % interval. ↑ more is better, ↓ less. References, in
+italics, are lines to read the others by, never ranked. ° the generator was not made for this shape. (In brackets)
+resolution under 3: cannot tell good from bad here, not in the means. Distances to the nearest record are weak evidence
+of privacy: a low risk is no certificate."""
 
 
 def markdown(board: Board, *, title: str, about: str = "") -> str:
@@ -121,13 +122,16 @@ def _ranking(board: Board) -> str:
         table.append([place, f"*{name}*" if reference else name, *shown, done])
     heads = ["", "generator", *(f"{f} ↑" for f in FAMILIES), "cells done"]
     align = ("right", "left", "right", "right", "right", "right")
-    return tabulate(table, headers=heads, tablefmt="github", disable_numparse=True, colalign=align)
+    text = tabulate(table, headers=heads, tablefmt="github", disable_numparse=True, colalign=align)
+    gaps = {g: {board.families.loc[g, (f, "gap")] for f in FAMILIES} - {""} for g in board.order}
+    said = [f"`{g}`: {', '.join(sorted(why))}" for g, why in gaps.items() if why]
+    return f"{text}\n\n– no mean: {'; '.join(said)}." if said else text
 
 
 def _family(board: Board, name: str, family: str) -> str:
     found = board.families.loc[name, family]
     if pd.isna(found["mean"]):
-        return f"– ({found['gap']})"
+        return "–"
     half = "" if pd.isna(found["low"]) else f" ±{found['mean'] - found['low']:.2f}"
     return f"{found['mean']:.2f}{half}" + ("" if pd.isna(found["rank"]) else f" #{found['rank']:.0f}")
 

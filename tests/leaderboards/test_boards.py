@@ -100,6 +100,12 @@ def test_normalised_scores_by_hand() -> None:
     assert np.isnan(families.loc["copycat", ("fidelity", "rank")])
 
 
+def test_a_collapsed_score_is_clipped_in_means_only() -> None:
+    board = Board(frame(BASE | {"awful": scores(40.0, 0.8, 0.25)}))
+    assert board.families.loc["awful", ("fidelity", "mean")] == -1
+    assert render.rows(board).set_index(["generator", "metric"]).loc[("awful", "c2st_auroc_gap"), "normalised"] == -49
+
+
 def test_resolution_decides_what_counts() -> None:
     board = Board(frame(BASE | {"mine": scores(0.2, 0.8, 0.25)}, se=0.2))
     assert board.scales.loc[("d", "tstr_auroc"), "resolution"] == pytest.approx(0.4 / 0.2)
@@ -137,6 +143,7 @@ def test_datasets_count_equally_and_gaps_are_refused() -> None:
     board = Board(lost)
     assert board.families.loc["bad", ("fidelity", "gap")] == "failed on e"
     assert board.families.loc["bad", ("fidelity", "rank")] == 2  # a failure ranks last
+    assert "– no mean: `bad`: failed on e." in render.markdown(board, title="T")
     assert board.order[:2] == ["mine", "bad"]
     text = render.markdown(board, title="T")
     assert "| e         | bad         | 0            | failed   | in fit: ValueError: no |" in text

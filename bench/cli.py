@@ -91,8 +91,9 @@ def status(suite: SuiteOpt, store: StoreOpt = HERE, data: DataOpt = None, as_jso
     for cell, _, record in records(_suite(suite), kept, _folder(data)):
         state, why = (record.status, record.reason) if record else ("missing", "not run yet")
         log = kept.log(cell.key)
-        rows.append((cell.dataset, cell.label, cell.replicate, state, why, str(log) if why and log.exists() else ""))
-    show.table(heads, rows, as_json=as_json)
+        place = str(log) if why and log.exists() else ""
+        rows.append((cell.dataset, cell.label, cell.replicate, state, why, place, *([cell.key] if as_json else [])))
+    show.table(heads + ["key"] * as_json, rows, as_json=as_json)
 
 
 @app.command()

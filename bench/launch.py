@@ -28,7 +28,7 @@ from bench.store import Busy, Store, reason
 from generators import REGISTRY
 
 PRELOAD = ["pandas", "pyarrow.parquet", "sklearn.linear_model", "sklearn.model_selection", "xgboost", "bench.cli",
-           "bench.run", "metrics.fidelity", "metrics.utility", "metrics.privacy"]  # fmt: skip
+           "bench.run", "metrics.joint", "metrics.pairs", "metrics.boost", "metrics.attributes"]  # fmt: skip
 WATCH_S = 0.05  # between two looks at memory
 FAMILY_S = 0.5  # between two looks for the group's further processes
 OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)

@@ -1,6 +1,8 @@
 """Blocked neighbours and kernel sums over rows of numbers: the one implementation. Memory stays within a block."""
 
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -24,21 +26,88 @@ def squared(a: np.ndarray, b: np.ndarray, b2: np.ndarray) -> np.ndarray:
 
 
 def nearest(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each row of a (n, p) its nearest row of b (m, p): squared distance (n,) float64 and index (n,).
+    """For each row of a (n, p) its nearest row of b (m, p): squared distance (n,) float64 and index (n,)."""
+    distance, index = neighbours(a, b, 1)
+    return distance[:, 0], index[:, 0]
 
-    The search is one matrix product a block; the distance to the row it finds is then computed exactly, so that a copy
-    is at distance 0. Rows are centred first, for precision.
+
+def neighbours(a: np.ndarray, b: np.ndarray, k: int, *, same: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """For each row of a (n, p) its k nearest rows of b (m, p), nearest first: squared distances (n, k), indices (n, k).
+
+    same: a is b, and no row is its own neighbour. k is lowered where b has fewer rows. The search is one matrix product
+    a block, on the GPU where there is one; the distances to the rows it finds are then computed exactly, in float64, so
+    that a copy is at distance 0. Rows are centred first, for precision.
     """
+    k = min(k, len(b) - same)
+    if k < 1:
+        raise ValueError(f"{len(b)} rows hold no neighbour")
     middle = b.mean(axis=0)
     a, b = (a - middle).astype(np.float32), (b - middle).astype(np.float32)
-    b2 = (b * b).sum(axis=1)
-    index = np.empty(len(a), np.int64)
-    distance = np.empty(len(a))
-    for rows in blocks(len(a), len(b) + a.shape[1]):
-        index[rows] = squared(a[rows], b, b2).argmin(axis=1)
-        gap = (a[rows] - b[index[rows]]).astype(np.float64)
-        distance[rows] = (gap * gap).sum(axis=1)
+    search = _search_gpu if gpu() else _search
+    index = np.empty((len(a), k), np.int64)
+    distance = np.empty((len(a), k))
+    for rows, found in search(a, b, k, same):
+        exact = np.empty(found.shape)
+        for j in range(found.shape[1]):
+            gap = (a[rows] - b[found[:, j]]).astype(np.float64)
+            exact[:, j] = (gap * gap).sum(axis=1)
+        order = np.argsort(exact, axis=1, kind="stable")
+        index[rows] = np.take_along_axis(found, order, axis=1)
+        distance[rows] = np.take_along_axis(exact, order, axis=1)
     return distance, index
+
+
+def _search(a: np.ndarray, b: np.ndarray, k: int, same: bool) -> Iterator[tuple[slice, np.ndarray]]:
+    """Block by block: rows of a, the indices of their k nearest rows of b in no order."""
+    b2 = (b * b).sum(axis=1)
+    for rows in blocks(len(a), 2 * len(b) + a.shape[1]):
+        d = squared(a[rows], b, b2)
+        if same:
+            d[np.arange(rows.stop - rows.start), np.arange(rows.start, rows.stop)] = np.inf
+        if k == 1:
+            yield rows, d.argmin(axis=1)[:, None]
+        else:
+            yield rows, np.argpartition(d, k - 1, axis=1)[:, :k] if k < d.shape[1] else _all(d)
+
+
+def _all(d: np.ndarray) -> np.ndarray:
+    return np.tile(np.arange(d.shape[1]), (len(d), 1))
+
+
+@cache
+def gpu() -> bool:
+    """True where an NVIDIA GPU can be used; torch is imported only where its driver is there."""
+    if not Path("/proc/driver/nvidia/version").exists():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _search_gpu(a: np.ndarray, b: np.ndarray, k: int, same: bool) -> Iterator[tuple[slice, np.ndarray]]:
+    """As `_search`, on the GPU in float32 (no TF32)."""
+    import torch
+
+    there = torch.from_numpy(b).cuda()
+    b2 = (there * there).sum(dim=1)
+    for rows in blocks(len(a), 2 * len(b) + a.shape[1]):
+        part = torch.from_numpy(a[rows]).cuda()
+        d = torch.addmm(b2.expand(len(part), -1), part, there.T, alpha=-2)
+        if same:
+            at = torch.arange(len(part), device=d.device)
+            d[at, at + rows.start] = torch.inf
+        yield rows, d.topk(k, dim=1, largest=False).indices.cpu().numpy()
+
+
+def cross(x: np.ndarray) -> np.ndarray:
+    """x transposed times x, (p, p) float64; through a sparse product where x (n, p) is mostly zeros."""
+    filled = np.count_nonzero(x)
+    if filled < 0.1 * x.size:
+        from scipy.sparse import csr_array
+
+        thin = csr_array(x.astype(np.float64))
+        return (thin.T @ thin).toarray()
+    return x.T.astype(np.float64) @ x.astype(np.float64)
 
 
 def manhattan(a: np.ndarray, b: np.ndarray, binary: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
@@ -64,15 +133,33 @@ def kernel_sums(a: np.ndarray, b: np.ndarray, gamma: float, group: np.ndarray, g
     same = a is b
     middle = b.mean(axis=0)
     a, b = (a - middle).astype(np.float32), (b - middle).astype(np.float32)
-    b2 = (b * b).sum(axis=1)
     member = np.eye(groups, dtype=np.float32)[group] if same else np.ones((len(b), 1), np.float32)
     out = np.zeros((groups, member.shape[1]))
+    for rows, sums in (_kernel_gpu if gpu() else _kernel)(a, b, gamma, member):
+        np.add.at(out, group[rows], sums.astype(np.float64))
+    return out
+
+
+def _kernel(a: np.ndarray, b: np.ndarray, gamma: float, member: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Block by block: rows of a, their kernel sums over each group of b (rows, groups)."""
+    b2 = (b * b).sum(axis=1)
     for rows in blocks(len(a), len(b)):
         k = squared(a[rows], b, b2)
         k *= -gamma
         np.exp(k, out=k)
-        np.add.at(out, group[rows], (k @ member).astype(np.float64))
-    return out
+        yield rows, k @ member
+
+
+def _kernel_gpu(a: np.ndarray, b: np.ndarray, gamma: float, member: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """As `_kernel`, on the GPU in float32 (no TF32)."""
+    import torch
+
+    there, groups = torch.from_numpy(b).cuda(), torch.from_numpy(member).cuda()
+    b2 = (there * there).sum(dim=1)
+    for rows in blocks(len(a), len(b)):
+        part = torch.from_numpy(a[rows]).cuda()
+        d = torch.addmm(b2.expand(len(part), -1), part, there.T, alpha=-2) + (part * part).sum(dim=1, keepdim=True)
+        yield rows, (d.clamp_(min=0).mul_(-gamma).exp_() @ groups).cpu().numpy()
 
 
 def median_distance(a: np.ndarray, *, seed: int, rows: int = 2_000) -> float:

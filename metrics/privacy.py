@@ -1,269 +1,238 @@
 """Privacy: what an attack achieves on members beyond what it achieves on people who were never in the data.
 
-Members are train subjects, non-members holdout subjects, in equal numbers. Excesses are stored signed: with a synth
-that is independent of train they average 0.
+Members are train subjects, others holdout subjects, in equal numbers (metrics/near.py). Risks are stored signed: with a
+synth that is independent of train they average 0. `/null` is the same attack with members and others shuffled: its
+mean, and as its error its spread.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
+from scipy.stats import rankdata
 
-from metrics import Score, Undefined, pairwise, resample
+from metrics import Score, Undefined, near, resample
 from metrics.tables import Tables
 
-KNOWN_CODES = 256
 FEWEST = 20
-
+FEWEST_FOR_TPR = 500
+FPR = 0.01
+LEAST_DISTANCE = 1e-3  # of the median distance, so that a copy has a logarithm
+SHUFFLES = 100
 
 # --- membership ---
 
 
-def mia_distance(t: Tables, *, seed: int) -> Score | Undefined:
-    """2·AUROC − 1 of −(distance to the nearest synth subject), members against non-members."""
-    near, member = _distances(t, seed)
-    if len(member) < 2 * FEWEST:
-        return _few(len(member) // 2)
-    gap = 2 * resample.auroc(member, -near, _attack_weights(len(member) // 2, seed)) - 1
-    return Score(float(gap[0]), resample.spread(gap), len(member))
+def mia_distance(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
+    """2·AUROC − 1 of −(distance to the nearest synth subject), members against others."""
+    k = near.count(t)
+    if k < FEWEST:
+        return {"": few(k)}
+    return _auroc_gap(-_to_synth(t, seed)[:, 0], seed)
+
+
+def mia_density(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
+    """2·AUROC − 1 of the mean over j = 1..5 of log d_j(x, reference) − log d_j(x, synth), members against others.
+
+    d_j is the distance to the j-th nearest subject, no less than a thousandth of the reference's median. The reference
+    is a third of the others, the attack is tried on the other two thirds and as many members.
+    """
+    k = near.count(t)
+    if 2 * k // 3 < FEWEST:
+        return {"": few(2 * k // 3)}
+    return _auroc_gap(_density(t, seed), seed)
+
+
+def mia_tpr(t: Tables, *, seed: int) -> Score | Undefined:
+    """True-positive rate at 1 % false positives, the larger of the two attacks, minus its mean over 100 shuffles.
+
+    Between two points of the ROC curve the rate is interpolated. Undefined under 500 others.
+    """
+    kept = near.kept(t, seed)
+    k = int(kept.sum()) // 2
+    if k < FEWEST_FOR_TPR:
+        return Undefined(f"{k} attacked subjects who are no members, fewer than {FEWEST_FOR_TPR}")
+    attacks = [-_to_synth(t, seed)[kept][:, 0], _density(t, seed)]
+    member = np.arange(2 * k) < k
+    w = attack_weights(k, seed)
+    values = np.max([_tpr(a, member[None, :] * w, ~member[None, :] * w) for a in attacks], axis=0)
+    who = shuffled(k, seed)
+    null = np.max([_tpr(a, who, ~who) for a in attacks], axis=0)
+    return Score(float(values[0] - null.mean()), resample.spread(values), 2 * k)
 
 
 def mir_f1(t: Tables, *, seed: int) -> Score | Undefined:
     """F1 of "member if squared distance to the nearest synth subject ≤ θ", θ learned on a held-back tenth."""
-    return _mir(t, seed)[0]
+    return _mir(t, seed, lambda tp, fp, k: 2 * tp / (tp + fp + k)).get("", few(near.count(t)))
 
 
-def mir_excess(t: Tables, *, seed: int) -> Score | Undefined:
+def mir_excess(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
     """That F1 minus the F1 of as many flags dealt at random: (TP − FP) / (flags + members)."""
-    return _mir(t, seed)[1]
+    return _mir(t, seed, lambda tp, fp, k: (tp - fp) / (tp + fp + k))
 
 
-def _mir(t: Tables, seed: int) -> tuple[Score | Undefined, Score | Undefined]:
-    near, member = _distances(t, seed)
-    k = len(member) // 2
+def _mir(t: Tables, seed: int, value: Callable[..., np.ndarray]) -> dict[str, Score | Undefined]:
+    k = near.count(t)
     if k < FEWEST:
-        return _few(k), _few(k)
-    tenth = np.zeros(2 * k, bool)
+        return {"": few(k)}
+    distance, member = _to_synth(t, seed)[:, 0], np.arange(2 * k) < k
     learn = max(2, k // 10)
     rng = np.random.default_rng([seed, 10])
+    tenth = np.zeros(2 * k, bool)
     for start in (0, k):
         tenth[start + rng.permutation(k)[:learn]] = True
-    theta = _threshold(near[tenth], member[tenth])
-    near, member = near[~tenth], member[~tenth]
-    w = _attack_weights(k - learn, seed).astype(float)
-    tp, fp = w @ ((near <= theta) & member), w @ ((near <= theta) & ~member)
-    f1, excess = 2 * tp / (tp + fp + k - learn), (tp - fp) / (tp + fp + k - learn)
-    n = len(member)
-    return Score(float(f1[0]), resample.spread(f1), n), Score(float(excess[0]), resample.spread(excess), n)
+    flagged = distance[~tenth] <= _threshold(distance[tenth], member[tenth])
+    k -= learn
+    w = attack_weights(k, seed).astype(float)
+    yes, no = w[:, :k] @ flagged[:k], w[:, k:] @ flagged[k:]
+    values = value(yes, no, k)
+    dealt = shuffled(k, seed).astype(float) @ flagged
+    return {
+        "": Score(float(values[0]), resample.spread(values), 2 * k),
+        "null": null_score(value(dealt, flagged.sum() - dealt, k), 2 * k),
+    }
 
 
-def _threshold(near: np.ndarray, member: np.ndarray) -> float:
+def _threshold(distance: np.ndarray, member: np.ndarray) -> float:
     """The distance that gives the largest excess on these subjects; -1 (flag nobody) where none gives any."""
-    candidates = np.unique(near)
-    flags = near[None, :] <= candidates[:, None]
-    tp, fp = (flags & member).sum(axis=1), (flags & ~member).sum(axis=1)
+    candidates = np.unique(distance)
+    order = np.sort(distance[member]), np.sort(distance[~member])
+    tp, fp = (np.searchsorted(part, candidates, side="right") for part in order)
     excess = (tp - fp) / (tp + fp + member.sum())
     best = int(np.argmax(excess))
     return float(candidates[best]) if excess[best] > 0 else -1.0
 
 
-def _distances(t: Tables, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Squared distance to the nearest synth subject (2k,), members first, and who is a member."""
-
-    def make() -> tuple[np.ndarray, np.ndarray]:
-        members, others = _attacked(t, seed)
-        rows = np.concatenate([t.matrix("train")[members], t.matrix("holdout")[others]])
-        return pairwise.nearest(rows, t.matrix("synth"))[0], np.arange(len(rows)) < len(members)
-
-    return t.once(("distances", seed), make)
+def _to_synth(t: Tables, seed: int) -> np.ndarray:
+    """Squared distances of the attacked to their nearest synth subjects (2k, 5)."""
+    return near.found(t, "attacked", "synth", seed)[0]
 
 
-def _attacked(t: Tables, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Equal numbers of train and holdout subjects: the smaller table whole, a seeded sample of the other."""
-    k = min(t.n("train"), t.n("holdout"))
-    rng = np.random.default_rng([seed, k])
-    return tuple(np.sort(rng.permutation(t.n(name))[:k]) for name in ("train", "holdout"))  # type: ignore[return-value]
+def _density(t: Tables, seed: int) -> np.ndarray:
+    """The density attack's score of those it is tried on."""
+    kept = near.kept(t, seed)
+    reference, synth = near.found(t, "attacked", "reference", seed)[0][kept], _to_synth(t, seed)[kept]
+    least = LEAST_DISTANCE * max(float(np.median(np.sqrt(reference))), 1e-9)
+    k = min(reference.shape[1], synth.shape[1])
+    logs = [np.log(np.maximum(np.sqrt(d[:, :k]), least)).mean(axis=1) for d in (reference, synth)]
+    return logs[0] - logs[1]
 
 
-def _attack_weights(k: int, seed: int) -> np.ndarray:
-    """Bootstrap weights of k members and k non-members, each drawn among themselves."""
+def _auroc_gap(score: np.ndarray, seed: int) -> dict[str, Score | Undefined]:
+    k = len(score) // 2
+    member = np.arange(2 * k) < k
+    gap = 2 * resample.auroc(member, score, attack_weights(k, seed)) - 1
+    # AUROC under shuffled membership is a sum of ranks
+    null = 2 * ((shuffled(k, seed) @ rankdata(score) - k * (k + 1) / 2) / k**2) - 1
+    return {"": Score(float(gap[0]), resample.spread(gap), 2 * k), "null": null_score(null, 2 * k)}
+
+
+def _tpr(score: np.ndarray, member: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """True-positive rate at 1 % false positives (draws,), from weights of members and of others (draws, n)."""
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(np.r_[np.diff(score[order]) != 0, True])
+    out = []
+    for yes, no in zip(member[:, order].astype(float), other[:, order].astype(float), strict=True):
+        tpr, fpr = (np.r_[0.0, np.cumsum(part)[ends] / part.sum()] for part in (yes, no))
+        last = np.searchsorted(fpr, FPR, side="right") - 1  # the curve is vertical up to its last point at this rate
+        if fpr[last] == FPR or last + 1 == len(fpr):
+            out.append(tpr[last])
+        else:
+            share = (FPR - fpr[last]) / (fpr[last + 1] - fpr[last])
+            out.append(tpr[last] + share * (tpr[last + 1] - tpr[last]))
+    return np.array(out)
+
+
+# --- nearest neighbours ---
+
+
+def nnaa(t: Tables, *, seed: int) -> Score | Undefined:
+    """AA(holdout, synth) − AA(train, synth), k subjects each.
+
+    AA(R, S) = ½ [share of R farther from S than from the rest of R + share of S farther from R than from the rest of
+    S], ties half: ½ where R and S are alike, near 0 where S copies R.
+    """
+    k = min(near.count(t), t.n("synth"))
+    if k < FEWEST:
+        return few(k)
+    if t.n("synth") < near.count(t):
+        return Undefined(f"{t.n('synth')} synth subjects, fewer than the {near.count(t)} of the smaller real table")
+
+    groups = resample.groups(k, seed=seed)
+
+    def value(g: int) -> float:
+        return _accuracy(t, "others", seed, groups == g) - _accuracy(t, "members", seed, groups == g)
+
+    return _jackknifed(value, groups, 2 * k)
+
+
+def _accuracy(t: Tables, real: str, seed: int, out: np.ndarray) -> float:
+    """AA of k real and k synth subjects, those of `out` (k,) left out on both sides."""
+    shares = []
+    for a, b in ((real, "synth_k"), ("synth_k", real)):
+        across, own = (near.nearest(t, a, x, seed, out=out) for x in (b, a))
+        shares.append(_closer(own, across)[~out].mean())
+    return float(np.mean(shares))
+
+
+def dcr_share(t: Tables, *, seed: int) -> Score | Undefined:
+    """Share of synth closer to k train subjects than to k holdout subjects, ties half, minus ½."""
+    k = near.count(t)
+    if k < FEWEST:
+        return few(k)
+    groups, drawn = resample.groups(k, seed=seed), resample.groups(t.n("synth"), seed=seed)
+
+    def value(g: int) -> float:
+        distances = (near.nearest(t, "synth", part, seed, out=groups == g) for part in ("members", "others"))
+        return float(_closer(*distances)[drawn != g].mean() - 0.5)
+
+    return _jackknifed(value, groups, t.n("synth"))
+
+
+def _closer(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """1 where a is the smaller distance, ½ where they tie."""
+    return (a < b - 1e-9) + 0.5 * (np.abs(a - b) <= 1e-9)
+
+
+def _jackknifed(value: Callable[[int], float], groups: np.ndarray, n: int) -> Score:
+    """value(-1), with its error from value(g): each group of subjects left out of every part at once."""
+    left = [value(g) for g in range(int(groups.max()) + 1)]
+    return Score(value(-1), resample.jackknife(np.array(left)), n)
+
+
+def copies(t: Tables, *, seed: int) -> Score:
+    """Share of synth subjects that are found in train minus share of holdout subjects that are."""
+    known = set(_keys(t, "train"))
+    found = [np.array([key in known for key in _keys(t, name)]) for name in ("synth", "holdout")]
+    shares = [resample.weights(len(f), seed=seed + i) @ f / len(f) for i, f in enumerate(found)]
+    values = shares[0] - shares[1]
+    return Score(float(values[0]), resample.spread(values), t.n("synth"))
+
+
+def _keys(t: Tables, name: str) -> list[bytes]:
+    """The content of each subject."""
+    x = np.ascontiguousarray(t.matrix(name))
+    return [row.tobytes() for row in x]
+
+
+# --- shared by attacks ---
+
+
+def few(k: int) -> Undefined:
+    """Too few subjects for an attack."""
+    return Undefined(f"{k} members and others: fewer than {FEWEST}")
+
+
+def attack_weights(k: int, seed: int) -> np.ndarray:
+    """Bootstrap weights of k members and k others, each drawn among themselves."""
     return np.concatenate([resample.weights(k, seed=seed), resample.weights(k, seed=seed + 1)], axis=1)
 
 
-def _few(k: int) -> Undefined:
-    return Undefined(f"{k} members and non-members: fewer than {FEWEST}")
+def shuffled(k: int, seed: int) -> np.ndarray:
+    """Who is called a member in each shuffle (SHUFFLES, 2k) bool, k of them."""
+    rng = np.random.default_rng([seed, 11])
+    return rng.permuted(np.tile(np.arange(2 * k) < k, (SHUFFLES, 1)), axis=1)
 
 
-# --- attributes ---
-
-
-@dataclass(frozen=True)
-class _Attack:
-    """What the F1 needs: who is a member (2k,), tp, fp, fn (2k, attributes) bool, weight (attributes,)."""
-
-    member: np.ndarray
-    tp: np.ndarray
-    fp: np.ndarray
-    fn: np.ndarray
-    weight: np.ndarray
-
-
-def air_excess(t: Tables, *, seed: int) -> Score | Undefined:
-    """Attribute inference on train subjects minus on as many holdout subjects."""
-    found = _air(t, seed)
-    return found if isinstance(found, Undefined) else found[2]
-
-
-def air_train(t: Tables, *, seed: int) -> Score | Undefined:
-    """Attribute inference on train subjects: entropy-weighted F1 over unknown attributes."""
-    found = _air(t, seed)
-    return found if isinstance(found, Undefined) else found[0]
-
-
-def air_holdout(t: Tables, *, seed: int) -> Score | Undefined:
-    """Attribute inference on holdout subjects, who were never in the data."""
-    found = _air(t, seed)
-    return found if isinstance(found, Undefined) else found[1]
-
-
-def _air(t: Tables, seed: int) -> tuple[Score, Score, Score] | Undefined:
-    attack = t.once(("air", seed), lambda: _infer(t, seed))
-    if isinstance(attack, Undefined):
-        return attack
-    k = int(attack.member.sum())
-    draws = resample.weights(k, seed=seed), resample.weights(k, seed=seed + 1)
-    on = [_weighted_f1(attack, side, w) for side, w in zip((attack.member, ~attack.member), draws, strict=True)]
-    scores = [Score(float(v[0]), resample.spread(v), k) for v in on]
-    excess = on[0] - on[1]
-    return scores[0], scores[1], Score(float(excess[0]), resample.spread(excess), 2 * k)
-
-
-def _weighted_f1(attack: _Attack, side: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Entropy-weighted F1 (1 + B,) over one side's subjects; an attribute nobody has or is said to have counts 0."""
-    tp, fp, fn = (w @ part[side].astype(np.float32) for part in (attack.tp, attack.fp, attack.fn))
-    f1 = 2 * tp / np.maximum(2 * tp + fp + fn, 1e-12)
-    return (f1 * attack.weight).sum(axis=1)
-
-
-def _infer(t: Tables, seed: int) -> _Attack | Undefined:
-    """The attack: nearest synth subjects over the known columns (ties kept), their mode for each unknown attribute."""
-    known, unknown = _known(t)
-    if not known:
-        return Undefined("the attacker knows no column")
-    if not unknown:
-        return Undefined("no column is unknown to the attacker")
-    members, others = _attacked(t, seed)
-    if len(members) < FEWEST:
-        return _few(len(members))
-    train, synth = t.flat("train"), t.flat("synth")
-    people = pd.concat([train.iloc[members], t.flat("holdout").iloc[others]], ignore_index=True)
-    weight = np.array([_entropy(train[c]) for c in unknown])
-    if weight.sum() == 0:
-        return Undefined("no unknown column varies in train")
-    a, b, binary = _ranged(people, train, known), _ranged(synth, train, known), _binary(train, known)
-    tp, fp, fn = (np.zeros((len(people), len(unknown)), bool) for _ in range(3))
-    columns = [(_values(synth[c], train[c]), _values(people[c], train[c])) for c in unknown]
-    flags = np.array([str(train[c].dtype) == "bool" for c in unknown])
-    votes = np.column_stack([columns[j][0] for j in np.flatnonzero(flags)]).astype(np.float32) if flags.any() else None
-    truth = np.column_stack([columns[j][1] for j in np.flatnonzero(flags)]).astype(bool) if flags.any() else None
-    for rows, distance in pairwise.manhattan(a, b, binary):
-        near = distance <= distance.min(axis=1, keepdims=True) + 1e-5
-        if votes is not None and truth is not None:  # all flags at once: a mode of 0/1 is a majority, 0 where even
-            yes = near.astype(np.float32) @ votes * 2 > near.sum(axis=1, keepdims=True)
-            real = truth[rows]
-            cells = np.ix_(np.arange(rows.start, rows.stop), np.flatnonzero(flags))
-            tp[cells], fp[cells], fn[cells] = yes & real, yes & ~real, ~yes & real
-        for j in np.flatnonzero(~flags):
-            right = _right(_mode(near, columns[j][0]), columns[j][1][rows], train[unknown[j]])
-            tp[rows, j], fp[rows, j], fn[rows, j] = right, ~right, ~right
-    member = np.arange(len(people)) < len(members)
-    return _Attack(member, tp, fp, fn, weight / weight.sum())
-
-
-def _known(t: Tables) -> tuple[list[str], list[str]]:
-    """Columns the attacker knows and does not.
-
-    With codes: the quasi columns and train's min(256, half) most frequent codes, against all other codes and sensitive
-    columns. Without: all columns that are not sensitive, against the sensitive ones (the target where none is named).
-    """
-    flat = t.flat("train")
-    if t.shape in ("codes", "visits"):
-        often = flat[t.ever].mean().sort_index().sort_values(ascending=False, kind="stable").index
-        first = list(often[: min(KNOWN_CODES, len(often) // 2)])
-        known = [c for c in (*t.quasi, *first) if c in flat.columns]
-        return known, [
-            c for c in dict.fromkeys((*t.ever, *t.sensitive, t.target)) if c in flat.columns and c not in known
-        ]
-    hidden = [c for c in (t.sensitive or (t.target,)) if c in flat.columns]
-    return [c for c in flat.columns if c not in hidden], hidden
-
-
-def _ranged(table: pd.DataFrame, train: pd.DataFrame, known: list[str]) -> np.ndarray:
-    """Known columns (n, p) for city-block distances: numbers by train's range, categories one-hot / 2, gaps flagged."""
-    parts = []
-    for name in known:
-        values, reference = table[name], train[name]
-        if isinstance(reference.dtype, pd.CategoricalDtype):
-            levels = list(reference.cat.categories)
-            codes = pd.Index(levels).get_indexer(values.astype("object"))
-            parts.append(np.eye(len(levels) + 1, dtype=np.float32)[codes] / 2)
-        elif str(reference.dtype) == "bool":
-            parts.append(values.to_numpy(dtype=np.float32)[:, None])
-        else:
-            seen = reference.dropna().to_numpy(dtype=float)
-            low, high = (seen.min(), seen.max()) if len(seen) else (0.0, 1.0)
-            x = values.to_numpy(dtype=float, na_value=np.nan)
-            gone = np.isnan(x)
-            middle = np.median(seen) if len(seen) else 0.0
-            parts.append((np.where(gone, middle, x) / ((high - low) or 1.0))[:, None].astype(np.float32))
-            if reference.isna().any():
-                parts.append(gone[:, None].astype(np.float32))
-    return np.concatenate(parts, axis=1)
-
-
-def _binary(train: pd.DataFrame, known: list[str]) -> np.ndarray:
-    """Which columns of `_ranged` hold 0 and 1 only."""
-    marks: list[bool] = []
-    for name in known:
-        dtype = train[name].dtype
-        if isinstance(dtype, pd.CategoricalDtype):
-            marks += [False] * (len(dtype.categories) + 1)
-        elif str(dtype) == "bool":
-            marks.append(True)
-        else:
-            marks += [False] + [True] * bool(train[name].isna().any())
-    return np.array(marks)
-
-
-def _values(column: pd.Series, train: pd.Series) -> np.ndarray:
-    """An attribute's values as numbers: 0/1, level numbers of train (-1 missing or new), or the number itself."""
-    if isinstance(train.dtype, pd.CategoricalDtype):
-        return pd.Index(list(train.cat.categories)).get_indexer(column.astype("object")).astype(float)
-    return column.to_numpy(dtype=float, na_value=np.nan)
-
-
-def _mode(near: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """For each row of near (rows, m) the commonest of the marked values, the smallest among equals."""
-    row, column = np.nonzero(near)
-    pairs = pd.DataFrame({"row": row, "value": values[column]})
-    counts = pairs.groupby(["row", "value"], dropna=False).size().reset_index(name="count")
-    counts = counts.sort_values(["row", "count", "value"], ascending=[True, False, True], kind="stable")
-    return counts.drop_duplicates("row")["value"].to_numpy()
-
-
-def _right(said: np.ndarray, true: np.ndarray, train: pd.Series) -> np.ndarray:
-    """A category must be equal; a number within a tenth of the true one; a gap is right where there is one."""
-    if isinstance(train.dtype, pd.CategoricalDtype):
-        return said == true
-    both_gone = np.isnan(said) & np.isnan(true)
-    with np.errstate(invalid="ignore"):
-        return both_gone | (np.abs(said - true) <= 0.1 * np.abs(true))
-
-
-def _entropy(column: pd.Series) -> float:
-    """Entropy in nats of a column in train; a number is cut at its deciles first."""
-    if column.dtype.kind in "iuf" and column.nunique() > 10:
-        column = pd.qcut(column, 10, duplicates="drop", labels=False)
-    share = column.value_counts(normalize=True, dropna=False).to_numpy(dtype=float)
-    share = share[share > 0]
-    return float(-(share * np.log(share)).sum())
+def null_score(values: np.ndarray, n: int) -> Score:
+    """The mean of a shuffled attack, with its spread as error."""
+    return Score(float(values.mean()), float(values.std(ddof=1)), n)

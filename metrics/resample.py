@@ -33,7 +33,7 @@ def jackknife(without: np.ndarray) -> float | None:
 
 def auroc(y: np.ndarray, score: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Weighted AUROC, ties counted half. y (n,) bool, score (n,), w (k, n); gives (k,), NaN where a class is empty."""
-    positive, negative = _by_threshold(y, score, w)
+    positive, negative = by_threshold(y, score, w)
     below = np.cumsum(negative, axis=1) - negative
     ranked = (positive * (below + negative / 2)).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -42,7 +42,7 @@ def auroc(y: np.ndarray, score: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 def auprc(y: np.ndarray, score: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Weighted average precision. Arguments and result as in `auroc`; NaN where there is no positive."""
-    positive, negative = _by_threshold(y, score, w)
+    positive, negative = by_threshold(y, score, w)
     tp = np.cumsum(positive[:, ::-1], axis=1)  # from the highest score down
     fp = np.cumsum(negative[:, ::-1], axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -50,7 +50,7 @@ def auprc(y: np.ndarray, score: np.ndarray, w: np.ndarray) -> np.ndarray:
         return (precision * positive[:, ::-1]).sum(axis=1) / tp[:, -1]
 
 
-def _by_threshold(y: np.ndarray, score: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def by_threshold(y: np.ndarray, score: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weight of positives and negatives at each different score, lowest first: two arrays (k, thresholds)."""
     order = np.argsort(score, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])

@@ -9,6 +9,7 @@ series; statics in both).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -19,13 +20,38 @@ ROLES = {"target", "static", "codes", "sensitive", "quasi", "tasks", "describe",
 NAMES = ("train", "holdout", "synth", "minority")
 
 
+@dataclass(frozen=True)
+class Condition:
+    """Subjects drawn for a condition: column -> value that each should have.
+
+    truth: subjects of the known process under the condition, where it is known; else real subjects are compared with.
+    """
+
+    given: Mapping[str, Any]
+    samples: pd.DataFrame
+    truth: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Subjects drawn for one text, and what the text says of them.
+
+    expected: column -> a value to equal, (low, high) to lie between, or a set of code columns of which one is enough
+    (its key is then a name for the group).
+    """
+
+    expected: Mapping[str, Any]
+    samples: pd.DataFrame
+
+
 class Tables:
     """What every metric is handed.
 
     train (n subjects), holdout (m, never seen by the generator), synth, and minority (synthetic subjects of the
     positive class, for augmentation) obey one law: same columns, dtypes and index names. roles: a mapping with
     `target` and, where there are any, `static`, `codes`, `sensitive`, `quasi`. judges: name -> class with fit(x, y)
-    and predict_proba(x), further downstream models.
+    and predict_proba(x), further downstream models. conditions: name -> samples drawn for a condition. prompts: samples
+    drawn for texts.
     """
 
     def __init__(
@@ -38,6 +64,8 @@ class Tables:
         minority: pd.DataFrame | None = None,
         no_minority: str = "no synthetic minority was drawn",
         judges: Mapping[str, Any] | None = None,
+        conditions: Mapping[str, Condition] | None = None,
+        prompts: Sequence[Prompt] = (),
     ) -> None:
         strange = set(roles) - ROLES
         if strange or "target" not in roles:
@@ -48,6 +76,8 @@ class Tables:
         self.sensitive: tuple[str, ...] = tuple(sorted(roles.get("sensitive", ())))
         self.quasi: tuple[str, ...] = tuple(sorted(roles.get("quasi", ())))
         self.judges = dict(judges or {})
+        self.conditions = dict(conditions or {})
+        self.prompts = tuple(prompts)
         self.no_minority = no_minority
         given = {"train": train, "holdout": holdout, "synth": synth, "minority": minority}
         self._tables = {name: _canonical(t, train, name) for name, t in given.items() if t is not None}
@@ -72,7 +102,7 @@ class Tables:
 
     def flat(self, name: str) -> pd.DataFrame:
         """One row per subject: the table itself, or a longitudinal table's flat view."""
-        return self.once(("flat", name), lambda: self._flat(name) if self.longitudinal else self[name])
+        return self.once(("flat", name), lambda: self.flatten(self[name]))
 
     def n(self, name: str) -> int:
         """Subjects of a table."""
@@ -87,6 +117,11 @@ class Tables:
         one-hot / sqrt 2, booleans 0/1, a missing value as an indicator and train's median."""
         key = ("matrix", name, tuple(without))
         return self.once(key, lambda: self._scaled.transform(self.flat(name), set(without)))
+
+    @property
+    def columns(self) -> list[str]:
+        """The column of the flat view that each column of `matrix` belongs to."""
+        return self._scaled.names
 
     def features(self, name: str, *, scaled: bool = False) -> np.ndarray:
         """The judges' view (n, p) float32, without the target: raw numbers with gaps as NaN and one-hot categories, or
@@ -148,8 +183,10 @@ class Tables:
             return "visits" if codes else "series"
         return "codes" if codes else "table"
 
-    def _flat(self, name: str) -> pd.DataFrame:
-        table = self[name]
+    def flatten(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The flat view of any table of train's law, one row per subject in the order they come."""
+        if not self.longitudinal:
+            return table
         first = table[table.index.get_level_values("time") == 0].droplevel("time")[self._at_rest]
         place = pd.factorize(table.index.get_level_values("subject"))[0]
         parts: dict[str, Any] = {c: first[c].array for c in self._at_rest}
@@ -181,7 +218,13 @@ class Encoder:
         x = values.dropna().to_numpy(dtype=float)
         if len(x) == 0:
             return "number", (0.0, 1.0)
-        return "number", _scale(x)
+        return "number", scale(x)
+
+    @property
+    def names(self) -> list[str]:
+        """The column that each feature belongs to."""
+        widths = {"bool": 1, "number": 2 if self.scaled else 1}
+        return [name for name, kind, facts in self.columns for _ in range(widths.get(kind) or len(facts) + 1)]
 
     def transform(self, table: pd.DataFrame, without: set[str] = frozenset()) -> np.ndarray:  # type: ignore[assignment]
         """A flat table (n rows) as features (n, p) float32."""
@@ -201,9 +244,9 @@ class Encoder:
         x = values.to_numpy(dtype=float, na_value=np.nan)
         if not self.scaled:
             return x.astype(np.float32)[:, None]
-        middle, scale = facts
+        middle, size = facts
         gone = np.isnan(x)
-        return np.column_stack([np.where(gone, middle, x) / scale, gone]).astype(np.float32)
+        return np.column_stack([np.where(gone, middle, x) / size, gone]).astype(np.float32)
 
 
 def _canonical(table: pd.DataFrame, train: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -237,10 +280,10 @@ def _canonical(table: pd.DataFrame, train: pd.DataFrame, name: str) -> pd.DataFr
 
 def _unitless(values: pd.Series, train: pd.Series) -> np.ndarray:
     x, seen = (v.to_numpy(dtype=float, na_value=np.nan) for v in (values, train.dropna()))
-    return np.round(x / (_scale(seen)[1] if len(seen) else 1.0), 9)
+    return np.round(x / (scale(seen)[1] if len(seen) else 1.0), 9)
 
 
-def _scale(x: np.ndarray) -> tuple[float, float]:
+def scale(x: np.ndarray) -> tuple[float, float]:
     """Median, and IQR (else standard deviation, else 1), of values without gaps."""
     low, middle, high = np.quantile(x, [0.25, 0.5, 0.75])
     return float(middle), float(high - low) or float(x.std()) or 1.0

@@ -1,6 +1,7 @@
-"""Utility: what a downstream model fitted on synth is worth on holdout. Thresholds are chosen inside the training rows.
+"""Utility: what a downstream model fitted on synth is worth on holdout, which is tested on and nothing else.
 
-Each (table, judge, seed) is fitted once; standard errors are a bootstrap over holdout subjects.
+Each (table, judge, seed) is fitted once; standard errors are a bootstrap over holdout subjects. A judge that even with
+train does not clear its floor (AUROC 0.55, average precision 1.2 times the prevalence) is no judge on that dataset.
 """
 
 from collections.abc import Callable
@@ -10,8 +11,10 @@ import numpy as np
 from metrics import Score, Undefined, judges, resample
 from metrics.tables import Tables
 
-RATIOS = (0, 5, 50, 100, 200)  # % of the balance gap
-MOST_MINORITY = 50_000
+LEAST_AUROC, LEAST_LIFT = 0.55, 1.2
+ALPHAS = (0.2, 0.4, 0.6, 0.8, 1.0)
+PRECISION = 0.9
+CALIBRATION_BINS = 10
 Curve = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -25,6 +28,16 @@ def trtr_auprc(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
     return _judged(t, "train", resample.auprc, seed)
 
 
+def trtr_weighted_auroc(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
+    """Fitted on train with both classes weighted alike, AUROC on holdout: what reweighting alone does."""
+    return _judged(t, "weighted", resample.auroc, seed)
+
+
+def trtr_weighted_auprc(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
+    """Fitted on train with both classes weighted alike, average precision on holdout."""
+    return _judged(t, "weighted", resample.auprc, seed)
+
+
 def tstr_auroc(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
     """Fitted on synth, AUROC on holdout."""
     return _judged(t, "synth", resample.auroc, seed)
@@ -35,113 +48,141 @@ def tstr_auprc(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
     return _judged(t, "synth", resample.auprc, seed)
 
 
-def boost_recall(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
-    """Recall after augmentation; suffix judge/ratio/threshold, and /gain for the paired difference to ratio 0."""
-    return _boosted(t, seed, lambda tp, fp, fn: tp / np.maximum(tp + fn, 1e-12))
+def tstr_brier(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
+    """Fitted on synth, mean squared difference of probability and outcome on holdout."""
+    return _judged(t, "synth", lambda y, p, w: (w @ ((p - y) ** 2)) / w.sum(axis=1), seed)
 
 
-def boost_precision(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
-    """Precision after augmentation; 0 where nothing is flagged."""
-    return _boosted(t, seed, lambda tp, fp, fn: tp / np.maximum(tp + fp, 1e-12))
+def tstr_calibration(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
+    """Fitted on synth, expected calibration error on holdout: Σ over ten bins of equal size, share · |mean p − rate|."""
+    return _judged(t, "synth", _calibration, seed)
 
 
-def boost_f1(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
-    """F1 of the positive class after augmentation."""
-    return _boosted(t, seed, lambda tp, fp, fn: 2 * tp / np.maximum(2 * tp + fp + fn, 1e-12))
+def recall_at_precision(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
+    """Fitted on synth, the highest recall on holdout among the thresholds with a precision of 0.9 or more; 0 for none.
+
+    A point of the precision-recall curve, not a threshold anyone could have chosen.
+    """
+    return _judged(t, "synth", _recall_at_precision, seed)
+
+
+def tsrtr_auroc(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
+    """XGBoost fitted on train and the first α·n subjects of synth, AUROC; suffix α, and /gain over α = 0."""
+    return _joined(t, resample.auroc, seed)
+
+
+def tsrtr_auprc(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
+    """The same with average precision."""
+    return _joined(t, resample.auprc, seed)
+
+
+def prevalence(t: Tables, *, seed: int) -> Score:
+    """Share of positives in holdout."""
+    y = t.y("holdout")
+    return Score(float(y.mean()), resample.spread(resample.weights(len(y), seed=seed) @ y / len(y)), len(y))
+
+
+# --- curves: (y (m,) bool, p (m,), weights (k, m)) -> (k,) ---
+
+
+def _calibration(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> np.ndarray:
+    bins = np.minimum(np.argsort(np.argsort(p, kind="stable")) * CALIBRATION_BINS // len(p), CALIBRATION_BINS - 1)
+    member = np.eye(CALIBRATION_BINS)[bins]
+    return np.abs((w * (p - y)) @ member).sum(axis=1) / w.sum(axis=1)
+
+
+def _recall_at_precision(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> np.ndarray:
+    positive, negative = resample.by_threshold(y, p, w)
+    tp, fp = (np.cumsum(part[:, ::-1], axis=1) for part in (positive, negative))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        enough = np.nan_to_num(tp / (tp + fp)) >= PRECISION - 1e-9
+        return np.where(enough, tp, 0).max(axis=1) / tp[:, -1]
+
+
+# --- judging ---
 
 
 def _judged(t: Tables, source: str, curve: Curve, seed: int) -> dict[str, Score | Undefined]:
     """The mean over judges under "", and each judge under its name."""
+    reason = one_class(t)
+    if reason:
+        return {"": Undefined(reason)}
     y = t.y("holdout")
-    if y.all() or not y.any():
-        return {"": Undefined("holdout has one class")}
     w = resample.weights(len(y), seed=seed)
-    each = {name: curve(y, _predicted(t, source, name, seed), w) for name in _names(t)}
-    out: dict[str, Score | Undefined] = {"": _score(np.mean(list(each.values()), axis=0), len(y))}
-    return out | {name: _score(values, len(y)) for name, values in each.items()}
+    out: dict[str, Score | Undefined] = {}
+    able = []
+    for name in names(t):
+        why_not = unable(t, name, seed)
+        if why_not and source != "train":
+            out[name] = Undefined(why_not)
+            continue
+        values = curve(y, predicted(t, source, name, seed), w)
+        out[name] = scored(values, len(y))
+        if not why_not:
+            able.append(values)
+    if not able:
+        return {"": Undefined("no judge clears its floor on train itself"), **out}
+    return {"": scored(np.mean(able, axis=0), len(y)), **out}
 
 
-def _names(t: Tables) -> list[str]:
-    """On series gradient-boosted trees over the summaries; elsewhere logistic regression too; and judges handed in."""
+def _joined(t: Tables, curve: Curve, seed: int) -> dict[str, Score | Undefined]:
+    reason = one_class(t)
+    if reason:
+        return {"": Undefined(reason)}
+    y = t.y("holdout")
+    w = resample.weights(len(y), seed=seed)
+    none = curve(y, predicted(t, "train", "xgb", seed), w)
+    out: dict[str, Score | Undefined] = {}
+    for alpha in ALPHAS:
+        values = curve(y, t.once(("joined", alpha, seed), lambda alpha=alpha: _fit_joined(t, alpha, seed)), w)
+        out |= {f"{alpha}": scored(values, len(y)), f"{alpha}/gain": scored(values - none, len(y))}
+    return out
+
+
+def _fit_joined(t: Tables, alpha: float, seed: int) -> np.ndarray:
+    more = round(alpha * t.n("train"))
+    x = np.concatenate([t.features("train"), t.features("synth")[:more]])
+    y = np.concatenate([t.y("train"), t.y("synth")[:more]])
+    return judges.probability(judges.xgboost, x, y, t.features("holdout"), seed=seed)
+
+
+def one_class(t: Tables) -> str:
+    """Why no curve can be drawn on holdout, or ""."""
+    y = t.y("holdout")
+    return "holdout has one class" if y.all() or not y.any() else ""
+
+
+def names(t: Tables) -> list[str]:
+    """On series gradient-boosted trees over the summaries; elsewhere all of JUDGES; and judges handed in."""
     return [name for name in judges.JUDGES if t.shape != "series" or name == "xgb"] + list(t.judges)
 
 
-def _predicted(t: Tables, source: str, name: str, seed: int) -> np.ndarray:
-    """Probability of the positive class on holdout (m,), by a judge fitted on a table."""
+def unable(t: Tables, name: str, seed: int) -> str:
+    """Why a judge is no judge on this dataset, or ""."""
+    y, p = t.y("holdout"), predicted(t, "train", name, seed)
+    one = np.ones((1, len(y)))
+    auroc, auprc = float(resample.auroc(y, p, one)[0]), float(resample.auprc(y, p, one)[0])
+    if auroc < LEAST_AUROC:
+        return f"no judge here: its TRTR AUROC is {auroc:.2f}, under {LEAST_AUROC}"
+    if auprc < LEAST_LIFT * y.mean():
+        return f"no judge here: its TRTR average precision is {auprc:.3f} where {y.mean():.3f} is chance"
+    return ""
+
+
+def predicted(t: Tables, source: str, name: str, seed: int) -> np.ndarray:
+    """Probability of the positive class on holdout (m,), by a judge fitted on a table ("weighted": on train)."""
 
     def make() -> np.ndarray:
         fit, scaled = judges.JUDGES.get(name) or (judges.handed(t.judges[name]), False)
-        x, new = t.features(source, scaled=scaled), t.features("holdout", scaled=scaled)
-        return judges.probability(fit, x, t.y(source), new, seed=seed)
+        table = "train" if source == "weighted" else source
+        x, y, new = t.features(table, scaled=scaled), t.y(table), t.features("holdout", scaled=scaled)
+        return judges.probability(fit, x, y, new, seed=seed, weight=judges.alike(y) if source == "weighted" else None)
 
     return t.once(("predicted", source, name, seed), make)
 
 
-def _boosted(t: Tables, seed: int, value: Callable[..., np.ndarray]) -> dict[str, Score | Undefined]:
-    reason = _no_boost(t)
-    if reason:
-        return {"": Undefined(reason)}
-    y = t.y("holdout")
-    w = resample.weights(len(y), seed=seed).astype(float)
-    out: dict[str, Score | Undefined] = {}
-    for threshold in ("half", "best"):
-        none: np.ndarray | None = None
-        for ratio in RATIOS:
-            score, best = t.once(("boost", ratio, seed), lambda ratio=ratio: _augmented(t, ratio, seed))
-            flagged = score >= (best if threshold == "best" else 0.5)
-            values = value(w @ (flagged & y), w @ (flagged & ~y), w @ (~flagged & y))
-            none = values if none is None else none
-            out[f"xgb/{ratio}/{threshold}"] = _score(values, len(y))
-            if ratio:
-                out[f"xgb/{ratio}/{threshold}/gain"] = _score(values - none, len(y))
-    return out
-
-
-def _no_boost(t: Tables) -> str | None:
-    y = t.y("train")
-    if "minority" not in t:
-        return t.no_minority
-    if 2 * y.sum() >= len(y):
-        return f"the positive class is not the rare one: {int(y.sum())} of {len(y)} in train"
-    if not t.y("holdout").any():
-        return "holdout has no positive"
-    return None
-
-
-def _augmented(t: Tables, ratio: int, seed: int) -> tuple[np.ndarray, float]:
-    """Holdout probabilities of trees fitted on train plus synthetic positives, and the F1-best threshold.
-
-    The threshold comes from a quarter of train's own rows, judged by trees fitted on the other three quarters with the
-    synthetic positives added in the same proportion.
-    """
-    from sklearn.model_selection import train_test_split
-
-    x, y = t.features("train"), t.y("train")
-    gap = len(y) - 2 * int(y.sum())
-    extra = t.features("minority")[: min(round(gap * ratio / 100), MOST_MINORITY)]
-
-    def fitted(rows: np.ndarray, more: np.ndarray, new: np.ndarray) -> np.ndarray:
-        both, label = np.concatenate([x[rows], more]), np.concatenate([y[rows], np.ones(len(more), bool)])
-        return judges.probability(judges.xgboost, both, label, new, seed=seed)
-
-    everyone = np.arange(len(y))
-    score = fitted(everyone, extra, t.features("holdout"))
-    if y.sum() < 4:
-        return score, 0.5
-    inner, outer = train_test_split(everyone, test_size=0.25, stratify=y, random_state=seed)
-    return score, _best_threshold(y[outer], fitted(inner, extra[: round(0.75 * len(extra))], x[outer]))
-
-
-def _best_threshold(y: np.ndarray, score: np.ndarray) -> float:
-    """The threshold with the highest F1; the highest one among equals."""
-    order = np.argsort(-score, kind="stable")
-    tp = np.cumsum(y[order])
-    f1 = 2 * tp / (np.arange(1, len(y) + 1) + y.sum())
-    last = np.r_[np.diff(score[order]) < 0, True]  # a threshold flags all rows of equal score
-    return float(score[order][np.argmax(np.where(last, f1, -1))])
-
-
-def _score(values: np.ndarray, n: int) -> Score | Undefined:
+def scored(values: np.ndarray, n: int) -> Score | Undefined:
+    """The first of bootstrap values, with their spread."""
     if not np.isfinite(values[0]):
         return Undefined("no value on this holdout")
     return Score(float(values[0]), resample.spread(values), n)

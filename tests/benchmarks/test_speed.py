@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
 
 from conftest import environment, write
-from metrics import fidelity, pairwise, resample
+from metrics import pairs, pairwise, resample
 from metrics.tables import Tables
 
 
@@ -59,7 +59,7 @@ def test_jackknife_of_correlations_against_recomputing(benchmark) -> None:
 
     t = Tables(codes(500), codes(3_000), codes(3_000), roles={"target": "y"})
     held, synth = t.matrix("holdout").astype(float), t.matrix("synth").astype(float)
-    benchmark(lambda: fidelity.cmd(t, seed=0))
+    benchmark(lambda: pairs.cmd(t, seed=0))
     group = resample.groups(3_000, seed=0)
 
     def plain() -> None:

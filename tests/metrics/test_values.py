@@ -8,7 +8,7 @@ from scipy.stats import ks_2samp, pearsonr, spearmanr
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 import metrics
-from metrics import Score, Undefined, pairwise, privacy, resample, utility
+from metrics import Score, Undefined, attributes, boost, pairwise, privacy, resample
 from metrics.tables import Tables
 
 
@@ -186,7 +186,7 @@ def test_the_best_threshold_against_all_thresholds() -> None:
     for seed in range(30):
         rng = np.random.default_rng(seed)
         y, s = rng.random(40) < 0.3, rng.integers(0, 8, 40) / 8
-        best = utility._best_threshold(y, s)
+        best = boost._best_threshold(y, s)
         every = [f1_score(y, s >= t, zero_division=0) for t in np.unique(s)]
         assert f1_score(y, s >= best, zero_division=0) == pytest.approx(max(every))
 
@@ -201,7 +201,7 @@ def test_boost_counts_against_scikit_learn() -> None:
     train, held, synth = table(400), table(300), table(400)
     t = Tables(train, held, synth, minority=table(2_000).query("y"), roles={"target": "y"})
     found = metrics.score(t, ["boost_recall_score", "boost_precision_score", "boost_f1_score"], seed=0)
-    prob, best = utility._augmented(t, 100, 0)
+    prob, best = boost._fitted(t, "xgb", 100, 0)
     y = t.y("holdout")
     for threshold, name in ((0.5, "half"), (best, "best")):
         for metric, known in (("recall", recall_score), ("precision", precision_score), ("f1", f1_score)):
@@ -219,21 +219,47 @@ def test_boost_without_a_rare_class_or_minority_says_why() -> None:
     assert "not the rare one: 60 of 120" in metrics.score(t, ["boost_f1_score"], seed=0)["boost_f1_score"].reason
 
 
-def test_judges_handed_in_are_heard() -> None:
-    class Prior:
-        def fit(self, x, y):
-            self.rate = y.mean()
-            return self
+class Prior:
+    """A judge that knows only how common the target is."""
 
-        def predict_proba(self, x):
-            return np.column_stack([np.full(len(x), 1 - self.rate), np.full(len(x), self.rate)])
+    def fit(self, x, y):
+        self.rate = y.mean()
+        return self
 
-    t = Tables(REAL, HELD, DRAWN, roles={"target": "y"}, judges={"prior": Prior})
-    found = metrics.score(t, ["tstr_auroc"], seed=0)
-    assert found["tstr_auroc/prior"].value == 0.5
-    assert found["tstr_auroc"].value == pytest.approx(
-        np.mean([found[f"tstr_auroc/{j}"].value for j in ("xgb", "lr", "prior")])
-    )
+    def predict_proba(self, x):
+        return np.column_stack([np.full(len(x), 1 - self.rate), np.full(len(x), self.rate)])
+
+
+class FirstColumn(Prior):
+    """A judge that looks at the first feature alone."""
+
+    def predict_proba(self, x):
+        p = 1 / (1 + np.exp(-x[:, 0]))
+        return np.column_stack([1 - p, p])
+
+
+def learnable(n: int, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    y = rng.random(n) < 0.3
+    return flat(x=rng.normal(size=n) + 1.5 * y, z=rng.normal(size=n), y=y)
+
+
+def test_judges_handed_in_are_heard_and_those_that_cannot_judge_are_not() -> None:
+    """A judge whose AUROC with train itself is under 0.55 is left out of the mean by name (PEERS 4.6)."""
+    tables = [learnable(300, seed) for seed in range(3)]
+    t = Tables(*tables, roles={"target": "y"}, judges={"prior": Prior, "first": FirstColumn})
+    found = metrics.score(t, ["tstr_auroc", "trtr_auroc"], seed=0)
+    assert "no judge here: its TRTR AUROC is 0.50" in found["tstr_auroc/prior"].reason
+    assert found["trtr_auroc/prior"].value == 0.5
+    able = [found[f"tstr_auroc/{j}"].value for j in ("xgb", "rf", "lr", "first")]
+    assert found["tstr_auroc"].value == pytest.approx(np.mean(able))
+    assert found["tstr_auroc/first"].value == pytest.approx(roc_auc_score(t.y("holdout"), t["holdout"]["x"]))
+
+
+def test_no_judge_at_all() -> None:
+    found = metrics.score(Tables(REAL, HELD, DRAWN, roles={"target": "y"}, judges={}), ["tstr_auroc"], seed=4)
+    able = [v for k, v in found.items() if "/" in k and isinstance(v, Score)]
+    assert isinstance(found["tstr_auroc"], Score) == bool(able)  # the target is a coin: judges may all be unable
 
 
 # --- neighbours ---
@@ -300,7 +326,7 @@ def test_air_by_hand() -> None:
     train = codes(["1010"] * 10 + ["0101"] * 10 + ["1100"] * 4, "01" * 12)
     synth = codes(["1010", "1011", "0101", "1100"], "0101")
     t = Tables(train, train, synth, roles={"target": "y", "codes": list("abcd"), "sensitive": list("abcd")})
-    assert privacy._known(t) == (["a", "b"], ["c", "d", "y"])
+    assert attributes._known(t) == (["a", "b"], ["c", "d", "y"])
     found = metrics.score(t, ["air_train", "air_holdout", "air_excess_risk"], seed=0)
     # "10??": two tied synths say c = 1 (both) and d = even: no; "01??": c = 0, d = 1; "11??": c = 0, d = 0
     # c: all right, F1 1. d: true for the ten "0101", said for them: F1 1.
@@ -322,7 +348,7 @@ def test_air_on_numbers_and_categories_by_hand() -> None:
     assert score(train, train, synth, "air_train", **roles).value == pytest.approx(1)
     far = train.assign(income=train["income"] * 1.5 + 5)
     t = Tables(train, train, far, roles=roles)
-    weights = np.array([privacy._entropy(train[c]) for c in ("income", "place")])
+    weights = np.array([attributes._entropy(train[c]) for c in ("income", "place")])
     expected = weights[1] / weights.sum()  # no income is right, every place is
     assert metrics.score(t, ["air_train"], seed=0)["air_train"].value == pytest.approx(expected)
 

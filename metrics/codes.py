@@ -36,17 +36,17 @@ def prevalence_rare_spearman(t: Tables, *, seed: int) -> Score | Undefined:
 
 
 def prevalence_rare_denoised(t: Tables, *, seed: int) -> Score | Undefined:
-    """cor(√p_S, √p_H) / √reliability over the same codes.
+    """cor(f_S, f_H) / √reliability over the same codes, f = (√k + √(k + 1)) / 2 of a code's count (Freeman and Tukey 1950).
 
-    √p has sampling variance 1/(4m) whatever p is, so that holdout's reliability is 1 − (1/4m) / var(√p_H): the share of
-    the spread over codes that is not noise of its counts. Undefined where that share is under 0.1.
+    The sampling variance of f is 1/4 whatever the count, so that holdout's reliability is 1 − (1/4) / var(f_H): the share
+    of the spread over codes that is not noise of its counts. Undefined where that share is under 0.1.
     """
     rare = _rare(t)
     if rare.sum() < FEWEST_RARE:
         return _few(rare)
-    held, synth = (np.sqrt(p) for p in _means(t, seed))
-    held, synth = held[:, rare], synth[rare]
-    reliability = 1 - 1 / (4 * t.n("holdout")) / np.maximum(held.var(axis=1), 1e-12)
+    held, synth = _means(t, seed)
+    held, synth = (_stable(p[..., rare] * t.n(name)) for p, name in ((held, "holdout"), (synth, "synth")))
+    reliability = 1 - 0.25 / np.maximum(held.var(axis=1), 1e-12)
     if reliability[0] < LEAST_RELIABILITY:
         return Undefined("the counts of rare codes in holdout are nearly all noise")
     return _correlation(t, held, synth, over=np.sqrt(np.maximum(reliability, LEAST_RELIABILITY)))
@@ -110,6 +110,11 @@ def _few(rare: np.ndarray) -> Undefined:
 def _ranks(p: np.ndarray) -> np.ndarray:
     """Ranks along the last axis; equal counts must tie, so float noise of the mean is rounded away first."""
     return rankdata(np.round(p, 9), axis=-1)
+
+
+def _stable(count: np.ndarray) -> np.ndarray:
+    """A count as a number of sampling variance 1/4."""
+    return (np.sqrt(count) + np.sqrt(count + 1)) / 2
 
 
 def _log_odds(count: np.ndarray, n: int) -> np.ndarray:

@@ -65,7 +65,7 @@ def test_rare_codes_only() -> None:
     for name in ("prevalence_rare_spearman_score", "prevalence_rare_denoised_score"):
         assert score(train, held, synth, name, codes=names) == score(train, held, wrong, name, codes=names)
     few = score(train, held, synth, "prevalence_rare_spearman_score", codes=names[-4:])
-    assert "0 codes with a prevalence up to 1 %" in few["prevalence_rare_spearman_score"].reason
+    assert "2 codes with a prevalence up to 1 %" in few["prevalence_rare_spearman_score"].reason
 
 
 def test_denoised_rare_score_of_a_perfect_large_sample_is_one_where_the_plain_one_is_not() -> None:
@@ -74,7 +74,7 @@ def test_denoised_rare_score_of_a_perfect_large_sample_is_one_where_the_plain_on
     names = [f"c{j:02d}" for j in range(60)]
     for seed in range(12):
         rng = np.random.default_rng(seed)
-        rates = rng.uniform(0.0005, 0.009, 60)
+        rates = rng.uniform(0.001, 0.009, 60)
 
         def draw(n: int, rng=rng, rates=rates) -> pd.DataFrame:
             table = pd.DataFrame(rng.random((n, 60)) < rates, columns=names)
@@ -85,7 +85,7 @@ def test_denoised_rare_score_of_a_perfect_large_sample_is_one_where_the_plain_on
         plain.append(found["prevalence_rare_spearman_score"].value)
         corrected.append(found["prevalence_rare_denoised_score"].value)
     assert np.mean(plain) < 0.85
-    assert abs(np.mean(corrected) - 1) < 0.04
+    assert abs(np.mean(corrected) - 1) < 0.03
 
 
 def test_a_synth_without_rare_codes_scores_zero() -> None:

@@ -176,13 +176,19 @@ def ui(
 def list_(
     what: Annotated[str, typer.Argument(help="generators, metrics, datasets or suites.")],
     as_json: JsonOpt = False,
+    page: Annotated[bool, typer.Option("--markdown", help="Metrics only: the page on every one, as Markdown.")] = False,
 ) -> None:
     """The rows of a registry."""
     from bench import show
-    from bench.registries import REGISTRIES
+    from bench.registries import REGISTRIES, metric_page
 
     if what not in REGISTRIES:
         raise unknown("registry", what, REGISTRIES)
+    if page:
+        if what != "metrics":
+            raise BenchError(f"--markdown: there is a page on metrics only, not on {what}")
+        print(metric_page(), end="")
+        return
     heads, rows = REGISTRIES[what]()
     show.table(heads, rows, as_json=as_json)
 

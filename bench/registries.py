@@ -39,6 +39,54 @@ def metric_rows() -> Rows:
     return heads, rows + [(name, "cost", "less", "", "", "", about) for name, about in COSTS.items()]
 
 
+def metric_page() -> str:
+    """Every metric as Markdown, from its row and the docstring of its function: what metrics/README.md holds."""
+    import inspect
+
+    from metrics import COSTS, METRICS, function
+
+    parts = [PAGE_HEAD]
+    for family, about in FAMILIES.items():
+        parts.append(f"## {family}\n\n{about}")
+        for m in (m for m in METRICS.values() if m.family == family):
+            better = "" if family in ("control", "published") else f", {'more' if m.up else 'less'} is better"
+            facts = [
+                f"range {m.low:g} to {m.high:g}{better}",
+                f"on {', '.join(m.shapes)}",
+                f"0 at `{m.floor}` when normalised" if m.ranked else "not ranked",
+                *([f"no risk at {m.null:g}"] if m.null is not None else []),
+                f"cost {m.cost}",
+                *([f"proved by {m.proof}"] if m.proof else []),
+                *([f"fooled by {m.fooled}"] if m.fooled else []),
+            ]
+            text = inspect.cleandoc(function(m.name).__doc__ or "")
+            parts += [f"### {m.name}", text, "\n".join(f"* {fact}" for fact in [*facts, f"source: {m.reference}"])]
+    costs = "\n".join(f"* `{name}`: {about}" for name, about in COSTS.items())
+    return (
+        "\n\n".join([*parts, f"## cost\n\nMeasured by the harness from outside the cell's process.\n\n{costs}"]) + "\n"
+    )
+
+
+PAGE_HEAD = """\
+# Metrics
+
+Written by `bench list metrics --markdown` from the rows in metrics/rows.py and the functions they name; not by hand.
+n subjects (m in holdout), d columns, l steps, c channels. Every score but guidance and published ones has a standard
+error over the holdout. A score is normalised to 0 at its floor reference and 1 at `copycat`; for privacy to 0 at
+`copycat` and 1 at an attack at chance. One whose distance from floor to ceiling is under three standard errors on a
+dataset is shown in brackets there and left out of means."""
+
+FAMILIES = {
+    "fidelity": "Is synth like holdout, rows that no generator saw?",
+    "utility": "What is a downstream model fitted on synth worth on holdout?",
+    "privacy": "What does an attack achieve on members beyond what it achieves on people who were never in the data?",
+    "guidance": "Do samples drawn for a condition or a text meet it? Shown apart, never in a mean.",
+    "control": "What the others are read against.",
+    "published": "As published, without control, so that a published number can be confronted with a corrected one\n"
+    "on the same samples. Computed where a suite or `--metrics` names them.",
+}
+
+
 def suite_rows() -> Rows:
     """The suites that come with the package."""
     from bench.suite import find_suite, known_suites

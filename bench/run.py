@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bench.datasets.split import Split
 
 MOST_MINORITY = 50_000
+MOST_TRUTH = 5_000  # subjects of a known process that a condition's samples are compared with
 FULL_DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO)
 Phase = Callable[[str], None]
 
@@ -84,12 +85,14 @@ def _run(cell: Cell, store: Store, source: Source, metric_names: list[str], ente
     drawn = store.samples(cell.key)
     minority = drawn / "minority.parquet"
     about = json.loads((drawn / "about.json").read_text())
+    positives = read_parquet(minority) if minority.exists() else None
     tables = Tables(
         parts.train,
         parts.holdout,
         read_parquet(drawn / "synth.parquet"),
-        minority=read_parquet(minority) if minority.exists() else None,
+        minority=positives,
         no_minority=about["no_minority"],
+        conditions=_conditions(cell, source, data, positives),
         roles=asdict(data.roles),
     )
     scores = score_cell(cell, store, tables, metric_names)
@@ -108,6 +111,19 @@ def _run(cell: Cell, store: Store, source: Source, metric_names: list[str], ente
         "tuned": _tuned(store, cell.key),
     }
     return Record(cell, "done", None, scores, facts)
+
+
+def _conditions(cell: Cell, source: Source, data: Data, positives: pd.DataFrame | None) -> dict[str, Any]:
+    """What was drawn for a condition: the minority, beside the known process under it on simulated data."""
+    if positives is None:
+        return {}
+    from bench.datasets.law import subjects
+    from metrics.tables import Condition
+
+    given = {data.roles.target: True}
+    n = min(len(subjects(positives)), MOST_TRUTH)
+    truth = source.redraw(n, given, cell.seed("score")) if source.simulated else None
+    return {"target": Condition(given, positives, truth)}
 
 
 def _sample(cell: Cell, store: Store, source: Source, data: Data, parts: Split, enter: Phase) -> None:

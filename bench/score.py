@@ -13,7 +13,7 @@ from bench.datasets.law import Roles, check, kind, subjects
 from bench.datasets.own import lawful_together, read_table
 from bench.errors import BenchError, unknown
 from bench.run import plain
-from metrics.tables import Tables
+from metrics.tables import Condition, Tables
 
 
 def score_files(
@@ -50,9 +50,11 @@ def score_files(
         check(table, what=name)
         if name != "train" and table[target].dtype != tables["train"][target].dtype:
             raise BenchError(f"{name}: target '{target}' is {table[target].dtype}, expected true/false or 0/1")
+    positives = tables.get("minority")
     handed = Tables(
-        tables["train"], tables["holdout"], tables["synth"], minority=tables.get("minority"),
+        tables["train"], tables["holdout"], tables["synth"], minority=positives,
         no_minority="no --minority table was given",
+        conditions={} if positives is None else {"target": Condition({target: True}, positives)},
         roles={"target": target, "static": roles.static, "codes": roles.codes, "sensitive": roles.sensitive,
                "quasi": roles.quasi},
     )  # fmt: skip

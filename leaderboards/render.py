@@ -13,6 +13,7 @@ from metrics import METRICS
 KEY = {
     "c2st_auroc_gap": "c2st",
     "cmd_distance": "cmd",
+    "cmd_denoised_distance": "cmd denoised",
     "mmd_distance": "mmd",
     "prevalence_spearman_score": "prevalence ρ",
     "mcad_distance": "mcad",
@@ -25,9 +26,16 @@ KEY = {
     "air_excess_risk": "AIR excess",
     "mir_excess_risk": "MIR excess",
     "mia_distance_auroc_gap": "MIA distance",
+    "mia_density_auroc_gap": "MIA density",
 }
-DECIMALS = {"cmd_distance": 4, "mmd_distance": 5}  # the others have 3
-CONTROLS = {"trtr_auroc": "TRTR AUROC", "trtr_auprc": "TRTR AUPRC"}
+DECIMALS = {"cmd_distance": 4, "cmd_denoised_distance": 5, "mmd_distance": 5}  # the others have 3
+CONTROLS = {
+    "trtr_auroc": "TRTR AUROC",
+    "trtr_auprc": "TRTR AUPRC",
+    "boost_f1_score/xgb/weighted/half/gain": "F1 gain of class weights",
+    "boost_f1_score/xgb/oversampled/half/gain": "of oversampling",
+    "boost_f1_score/xgb/0/best": "F1 at a moved threshold",
+}
 STATUSES = ("done", "failed", "timeout", "skipped", "missing")
 HOW_TO_READ = """\
 Family means: 0 is the floor reference (`marginal` or `uniform`; for privacy `copycat`), 1 the ceiling (`copycat`; for
@@ -156,7 +164,8 @@ def _dataset(board: Board, name: str) -> list[str]:
             table.append([label, *(_cell(board, mine, m) for m in shown)])
     heads = ["generator", *(_head(board, name, m) for m in shown)]
     text = tabulate(table, headers=heads, tablefmt="github", disable_numparse=True)
-    return [f"## {name}", f"{'; '.join(facts)}. {_controls(board, done)}", text, _weak(board, name, known)]
+    facts_line = f"{'; '.join(facts)}. {_controls(board, done)}"
+    return [f"## {name}", facts_line, text, _weak(board, name, known), _unable(board, name)]
 
 
 def _head(board: Board, dataset: str, metric: str) -> str:
@@ -201,6 +210,17 @@ def _weak(board: Board, name: str, known: set[str]) -> str:
             resolution = board.scales.loc[(name, metric), "resolution"]
             left.append(f"{metric} ({'unknown' if pd.isna(resolution) else f'{resolution:.1f}'})")
     return f"Left out of the means for want of resolution: {', '.join(left)}." if left else ""
+
+
+def _unable(board: Board, name: str) -> str:
+    """Downstream models that cannot judge here, even fitted on train."""
+    here = board.frame[(board.frame["dataset"] == name) & board.frame["undefined"].str.startswith("no judge here")]
+    judges = sorted({m.split("/")[1] for m in here["metric"]})
+    return (
+        f"No judge here, in every replicate or some (left out of means over judges): {', '.join(judges)}."
+        if judges
+        else ""
+    )
 
 
 def _not_done(board: Board) -> list[str]:

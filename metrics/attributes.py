@@ -31,7 +31,7 @@ class Guessed:
     weight: np.ndarray
 
     def f1(self, who: np.ndarray | slice, w: np.ndarray) -> np.ndarray:
-        """Weighted F1 (draws,) over some people, weights w (draws, people); an attribute with no tp, fp, fn counts 0."""
+        """Weighted F1 (draws,) over some people, weights w (draws, people); one with no tp, fp, fn counts 0."""
         tp, fp, fn = (w @ part[who].astype(np.float32) for part in (self.tp, self.fp, self.fn))
         return (2 * tp / np.maximum(2 * tp + fp + fn, 1e-12) * self.weight).sum(axis=1)
 
@@ -52,13 +52,17 @@ def air_excess(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
 def air_train(t: Tables, *, seed: int) -> Score | Undefined:
     """Attribute inference on train subjects: entropy-weighted F1 over unknown attributes."""
     found = _air(t, seed)
-    return found if isinstance(found, Undefined) else Score(float(found[1][0]), resample.spread(found[1]), near.count(t))
+    return (
+        found if isinstance(found, Undefined) else Score(float(found[1][0]), resample.spread(found[1]), near.count(t))
+    )
 
 
 def air_holdout(t: Tables, *, seed: int) -> Score | Undefined:
     """Attribute inference on holdout subjects, who were never in the data."""
     found = _air(t, seed)
-    return found if isinstance(found, Undefined) else Score(float(found[2][0]), resample.spread(found[2]), near.count(t))
+    return (
+        found if isinstance(found, Undefined) else Score(float(found[2][0]), resample.spread(found[2]), near.count(t))
+    )
 
 
 def _air(t: Tables, seed: int) -> tuple[Guessed, np.ndarray, np.ndarray] | Undefined:

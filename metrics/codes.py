@@ -36,10 +36,11 @@ def prevalence_rare_spearman(t: Tables, *, seed: int) -> Score | Undefined:
 
 
 def prevalence_rare_denoised(t: Tables, *, seed: int) -> Score | Undefined:
-    """cor(f_S, f_H) / √reliability over the same codes, f = (√k + √(k + 1)) / 2 of a code's count (Freeman and Tukey 1950).
+    """cor(f_S, f_H) / √reliability over the same codes, f = (√k + √(k + 1)) / 2 of a code's count k.
 
-    The sampling variance of f is 1/4 whatever the count, so that holdout's reliability is 1 − (1/4) / var(f_H): the share
-    of the spread over codes that is not noise of its counts. Undefined where that share is under 0.1.
+    The sampling variance of f is 1/4 whatever the count (Freeman and Tukey 1950), so that holdout's reliability is
+    1 − (1/4) / var(f_H): the share of the spread over codes that is not noise of its counts. Undefined where that is
+    under 0.1.
     """
     rare = _rare(t)
     if rare.sum() < FEWEST_RARE:
@@ -53,7 +54,7 @@ def prevalence_rare_denoised(t: Tables, *, seed: int) -> Score | Undefined:
 
 
 def prevalence_logodds(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
-    """Mean over codes of |log odds in synth − in holdout|, log((k + ½) / (n − k + ½)); suffix by prevalence in train."""
+    """Mean over codes of |log odds in synth − in holdout|, log((k + ½) / (n − k + ½)); suffix: prevalence in train."""
     held, synth = _means(t, seed)
     m, n = t.n("holdout"), t.n("synth")
     gaps = np.abs(_log_odds(held * m, m) - _log_odds(synth * n, n))  # (1 + B, d)

@@ -31,7 +31,7 @@ def _ks(w: np.ndarray, held: np.ndarray, _: object, synth: np.ndarray) -> np.nda
 
 
 def wasserstein(t: Tables, *, seed: int) -> Score | Undefined:
-    """Mean over numeric columns of the W1 distance over train's scale (IQR, else sd, else 1); missing values left out."""
+    """Mean over numeric columns of W1 over train's scale (IQR, else sd, else 1); missing values left out."""
     pairs = _columns(t, seed, "number")
     found = [_wasserstein(*pair) for pair in pairs if min(pair[1].size, pair[3].size)]
     return _mean(found, t, "no numeric column with values in both tables")
@@ -79,7 +79,7 @@ def _columns(t: Tables, seed: int, what: str) -> list[tuple[np.ndarray, np.ndarr
     """
     per_subject = resample.weights(t.n("holdout"), seed=seed)
     held, synth, train = t["holdout"], t["synth"], t["train"]
-    out = []
+    out: list[tuple[np.ndarray, np.ndarray, Any, np.ndarray]] = []
     for name in train.columns:
         parts = [_once_each(table[name]) if name in t.static else table[name] for table in (held, synth, train)]
         place = pd.factorize(parts[0].index.get_level_values("subject"))[0]

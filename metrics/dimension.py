@@ -3,7 +3,9 @@
 The regressions of one table share their inputs, so that they are solved together: one product a step for all of them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +26,7 @@ def auroc(t: Tables, *, seed: int) -> Score | Undefined:
     return _gap(t, seed, resample.auroc)
 
 
-def _gap(t: Tables, seed: int, value: object) -> Score | Undefined:
+def _gap(t: Tables, seed: int, value: Callable[..., np.ndarray]) -> Score | Undefined:
     found = t.once("dimension", lambda: _predict(t))
     if isinstance(found, Undefined):
         return found
@@ -32,7 +34,7 @@ def _gap(t: Tables, seed: int, value: object) -> Score | Undefined:
     gaps = []
     for y, of_train, of_synth in zip(found.y.T, found.train.T, found.synth.T, strict=True):
         if y.any() and not y.all():
-            gaps.append(np.abs(value(y, of_train, w) - value(y, of_synth, w)))  # type: ignore[operator]
+            gaps.append(np.abs(value(y, of_train, w) - value(y, of_synth, w)))
     if not gaps:
         return Undefined("holdout has no code both with and without")
     seen = np.isfinite(gaps)  # a draw without a positive of a code says nothing of it
@@ -123,7 +125,7 @@ def probability(x: np.ndarray, models: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-(_thin(x) @ models[:-1] + models[-1])))
 
 
-def _thin(x: np.ndarray) -> object:
+def _thin(x: np.ndarray) -> Any:
     """As a sparse array where x is mostly zeros."""
     if np.count_nonzero(x) > 0.1 * x.size:
         return x.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Downstream models with fixed hyperparameters. A judge is a function of (x, y, seed, weight) that gives a fitted model."""
+"""Downstream models with fixed hyperparameters. A judge is a function (x, y, seed, weight) -> fitted model."""
 
 import os
 from collections.abc import Callable

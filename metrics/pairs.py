@@ -1,7 +1,7 @@
 """Fidelity of column pairs: correlations and joint tables of the flat view, synth against holdout.
 
-Each needs one matrix product per table. Standard errors are a delete-group jackknife over holdout subjects: what a group
-adds to the products is taken away, so that nothing is multiplied twice.
+Each needs one matrix product per table. Standard errors are a delete-group jackknife over holdout subjects: what a
+group adds to the products is taken away, so that nothing is multiplied twice.
 """
 
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def _compare(t: Tables, seed: int) -> dict[str, np.ndarray] | Undefined:
 
 
 def compare(held: np.ndarray, synth: np.ndarray, train: np.ndarray, *, seed: int) -> dict[str, np.ndarray]:
-    """"mean", "frobenius" and "denoised" of two matrices (m, d), (n, d); train's columns give the weights."""
+    """ "mean", "frobenius" and "denoised" of two matrices (m, d), (n, d); train's columns give the weights."""
     share = _rarer(train)
     shift = np.where(share < 0.5, 0, held.mean(axis=0))  # rare flags stay 0, so that products stay thin
     held, synth = (held - shift).astype(np.float64), (synth - shift).astype(np.float64)

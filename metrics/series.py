@@ -1,4 +1,4 @@
-"""Fidelity in time: channels of a grid, and visits. Standard errors over holdout subjects, by bootstrap or jackknife."""
+"""Fidelity in time: channels of a grid, and visits. Standard errors over holdout subjects: bootstrap or jackknife."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ COMMONEST = 100
 
 
 def autocorrelation(t: Tables, *, seed: int) -> Score | Undefined:
-    """Mean over channels and lags 1..l/4 of |ρ_S − ρ_H|, ρ the correlation of steps that far apart, where both are seen.
+    """Mean over channels and lags 1..l/4 of |ρ_S − ρ_H|, ρ the correlation of steps that far apart, both seen.
 
     Pairs of steps are pooled over subjects and places.
     """

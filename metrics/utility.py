@@ -54,7 +54,7 @@ def tstr_brier(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
 
 
 def tstr_calibration(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
-    """Fitted on synth, expected calibration error on holdout: Σ over ten bins of equal size, share · |mean p − rate|."""
+    """Fitted on synth, calibration error on holdout: Σ over ten bins of equal size of share · |mean p − rate|."""
     return _judged(t, "synth", _calibration, seed)
 
 

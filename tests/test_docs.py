@@ -9,6 +9,7 @@ import pytest
 
 from bench.cli import app, data_app
 from bench.datasets import DATASETS
+from bench.registries import metric_page
 from bench.suite import known_suites
 from conftest import ROOT, write
 from generators import REGISTRY
@@ -54,6 +55,11 @@ def test_the_table_of_generators_is_the_registry() -> None:
     for row in rows:
         for name in names(row[0]):
             assert REGISTRY[name].family == row[1]
+
+
+def test_the_page_of_metrics_is_the_registry() -> None:
+    """Write it anew with `bench list metrics --markdown > metrics/README.md`."""
+    assert (ROOT / "metrics" / "README.md").read_text() == metric_page()
 
 
 def test_the_commands_named_exist() -> None:

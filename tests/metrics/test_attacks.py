@@ -1,6 +1,6 @@
 """Privacy, utility and guidance: values known by hand, parity, and the pitfalls of published implementations.
 
-A pitfall's test computes the faulty definition beside ours, on tables where the truth is known: it must fail, ours hold.
+A pitfall's test computes the faulty definition beside ours where the truth is known: it must fail, ours must hold.
 """
 
 import numpy as np
@@ -174,7 +174,9 @@ def test_one_outlier_in_synth_does_not_rescale_the_real_tables() -> None:
     plain, disturbed = (Tables(train, held, s, roles={"target": "y"}).matrix("train") for s in (synth, wild))
     assert (plain == disturbed).all()
     names = ["mia_distance_auroc_gap"]
-    change = scores(train, held, wild, names=names)[names[0]].value - scores(train, held, synth, names=names)[names[0]].value
+    change = (
+        scores(train, held, wild, names=names)[names[0]].value - scores(train, held, synth, names=names)[names[0]].value
+    )
     assert abs(change) < 0.02
 
 
@@ -296,6 +298,7 @@ def test_conditions_are_compared_with_the_known_process_where_there_is_one() -> 
 
 def test_prompts_by_hand() -> None:
     """Sex and status exactly, age in a range, a diagnosis by its codes: "male" is not found in "female" (2.8 f)."""
+
     def people(sex: list[str], age: list[float], i10: list[bool]) -> pd.DataFrame:
         return flat(sex=pd.Categorical(sex, ["female", "male"]), age=age, I10=i10, E11=[False] * len(sex),
                     y=[True] * len(sex))  # fmt: skip

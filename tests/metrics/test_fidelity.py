@@ -173,14 +173,16 @@ def test_wasserstein_against_scipy() -> None:
     for c in ("x", "k"):
         size = np.subtract(*np.quantile(train[c], [0.75, 0.25]))
         each.append(wasserstein_distance(held[c].dropna(), synth[c]) / size)
-    assert score(train, held, synth, "wasserstein_distance")["wasserstein_distance"].value == pytest.approx(np.mean(each))
+    assert score(train, held, synth, "wasserstein_distance")["wasserstein_distance"].value == pytest.approx(
+        np.mean(each)
+    )
 
 
 # --- whole subjects ---
 
 
 def test_alpha_precision_by_hand() -> None:
-    """Four holdout subjects on a line around 0 at 1, 2, 3, 4 from their centre; synth all at the centre, then outside."""
+    """Five holdout subjects on a line; synth all at their centre, then all far outside."""
     held = flat(x=[-4.0, -2.0, 1.0, 3.0, 2.0], y=[True, False, True, False, True])
     inside, outside = (flat(x=np.full(5, v), y=held["y"].to_numpy()) for v in (0.0, 1e4))
     # P is 1 at every radius: 1 - 2 mean(1 - a) over a = .2 .. 1; and 0: 1 - 2 mean(a)
@@ -347,5 +349,7 @@ def test_cross_products_are_the_same_thin_and_dense(density: float) -> None:
 
 
 def test_every_score_is_of_the_declared_kind() -> None:
-    t = Tables(counts(60, 30, 20), counts(40, 20, 9), counts(60, 30, 15), roles={"target": "y", "codes": ["c00", "c01"]})
+    t = Tables(
+        counts(60, 30, 20), counts(40, 20, 9), counts(60, 30, 15), roles={"target": "y", "codes": ["c00", "c01"]}
+    )
     assert all(isinstance(v, Score | Undefined) for v in metrics.score(t, metrics.METRICS, seed=0).values())

@@ -7,5 +7,5 @@ bash ci/smoke.sh
 ruff format --check .
 ruff check .
 mypy
-OMP_NUM_THREADS=1 python -m pytest -n auto -q --durations=5
+OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadgroup -q --durations=5
 echo "all checks passed"

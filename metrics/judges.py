@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 Fit = Callable[..., Any]
-FOREST_ROWS = 50_000  # a tree of the forest sees at most so many
+FOREST_ROWS = 10_000  # a tree of the forest sees at most so many
 
 
 def threads() -> int:
@@ -23,7 +23,8 @@ def xgboost(
     from xgboost import XGBClassifier
 
     model = XGBClassifier(
-        n_estimators=trees, max_depth=depth, learning_rate=rate, tree_method="hist", n_jobs=threads(), random_state=seed
+        n_estimators=trees, max_depth=depth, learning_rate=rate, tree_method="hist", max_bin=64, n_jobs=threads(),
+        random_state=seed,
     )  # fmt: skip
     return model.fit(x, y, sample_weight=weight)
 

@@ -45,3 +45,13 @@ def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of metrics share costly tables: those on one shape go to one worker (`--dist loadgroup`)."""
+    for item in items:
+        known = getattr(item, "callspec", None)
+        if item.path.name == "test_metrics.py" and known:
+            shared = known.params.get("shape") or ("strangers" if "strangers" in item.name else None)
+            if shared:
+                item.add_marker(pytest.mark.xdist_group(shared))

@@ -19,7 +19,7 @@ MAY_IMPORT = {
 }
 # a library, and the only files that may import it
 ONLY_IN = {
-    "torch": ("generators/training.py", "generators/diffusion/"),
+    "torch": ("generators/training.py", "generators/diffusion/", "metrics/pairwise.py"),
     "mlflow": ("bench/track.py",),
     "optuna": ("bench/tune.py", "bench/doctor.py"),
     "ray": ("bench/launch.py",),

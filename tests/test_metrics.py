@@ -31,6 +31,7 @@ ALL_OF_THEM = (("codes", "smote"), ("codes", "copycat"), ("table", "oracle"), ("
 # reasons that a lawful table may give on a shape that the metric is defined on
 MAY_LACK = (
     "no column has missing values", "no category or bool column", "no numeric column", "codes with a prevalence",
+    "the counts of rare codes",
     "no code in this band", "attacked subjects who are no members", "subjects to compare, fewer than 500",
     "no judge here", "no judge clears", "no flags beside",
 )  # fmt: skip

@@ -270,6 +270,23 @@ def test_boost_stands_beside_controls_that_need_no_generator() -> None:
         assert {f"boost_auprc/{judge}/{step}" for step in (0, 5, 50, 100, 200)} <= set(found)
 
 
+def test_only_what_is_asked_for_is_computed() -> None:
+    t = Tables(*(learnable(120, s) for s in range(3)), roles={"target": "y"})
+    metrics.score(t, ["ks_gap", "cmd_distance"], seed=0)
+    assert not {"predicted", "near", "air", "boost"} & {key[0] for key in t._memory}
+    metrics.score(t, ["privacy"], seed=0)
+    assert "predicted" not in {key[0] for key in t._memory}
+
+
+def test_shared_work_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = []
+    plain = judges.xgboost
+    monkeypatch.setitem(judges.JUDGES, "xgb", (lambda *a, **k: fitted.append(1) or plain(*a, **k), False))
+    t = Tables(*(learnable(120, s) for s in range(3)), roles={"target": "y"})
+    metrics.score(t, ["trtr_auroc", "trtr_auprc", "tstr_auroc", "tstr_auprc", "tstr_brier_error"], seed=0)
+    assert len(fitted) == 2  # once on train, once on synth
+
+
 # --- guidance ---
 
 

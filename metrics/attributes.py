@@ -93,14 +93,14 @@ def guess(t: Tables, people: pd.DataFrame) -> Guessed | Undefined:
     weight = np.array([_entropy(train[c]) for c in unknown])
     if weight.sum() == 0:
         return Undefined("no unknown column varies in train")
-    a, b, binary = _ranged(people, train, known), _ranged(synth, train, known), _binary(train, known)
+    a, b, heights = _ranged(people, train, known), _ranged(synth, train, known), _heights(train, known)
     flags = np.array([str(train[c].dtype) == "bool" for c in unknown])
     yes_no = [c for c, flag in zip(unknown, flags, strict=True) if flag]
     votes, truth = synth[yes_no].to_numpy(dtype=np.float32), people[yes_no].to_numpy(dtype=bool)
     others = [(j, _values(synth[c], train[c]), _values(people[c], train[c])) for j, c in enumerate(unknown)
               if not flags[j]]  # fmt: skip
     tp, fp, fn = (np.zeros((len(people), len(unknown)), bool) for _ in range(3))
-    for rows, distance in pairwise.manhattan(a, b, binary):
+    for rows, distance in pairwise.manhattan(a, b, heights):
         nearest = csr_array(distance <= distance.min(axis=1, keepdims=True) + 1e-5, dtype=np.float32)
         # all flags at once: the mode of 0 and 1 is the majority, 0 where even
         yes, real = 2 * (nearest @ votes) > nearest.sum(axis=1)[:, None], truth[rows]
@@ -152,18 +152,18 @@ def _ranged(table: pd.DataFrame, train: pd.DataFrame, known: list[str]) -> np.nd
     return np.concatenate(parts, axis=1)
 
 
-def _binary(train: pd.DataFrame, known: list[str]) -> np.ndarray:
-    """Which columns of `_ranged` hold 0 and 1 only."""
-    marks: list[bool] = []
+def _heights(train: pd.DataFrame, known: list[str]) -> np.ndarray:
+    """Of each column of `_ranged` that holds two values, 0 and another, the other; 0 for numbers."""
+    found: list[float] = []
     for name in known:
         dtype = train[name].dtype
         if isinstance(dtype, pd.CategoricalDtype):
-            marks += [False] * (len(dtype.categories) + 1)
+            found += [0.5] * (len(dtype.categories) + 1)
         elif str(dtype) == "bool":
-            marks.append(True)
+            found.append(1)
         else:
-            marks += [False] + [True] * bool(train[name].isna().any())
-    return np.array(marks)
+            found += [0, *[1] * bool(train[name].isna().any())]
+    return np.array(found, dtype=np.float32)
 
 
 def _values(column: pd.Series, train: pd.Series) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Fidelity of one column at a time. Standard errors are a bootstrap over holdout subjects."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,8 @@ def _wasserstein(w: np.ndarray, held: np.ndarray, scale: float, synth: np.ndarra
 
 def tvd(t: Tables, *, seed: int) -> Score | Undefined:
     """Mean over category and bool columns of total variation; missing is a level of its own."""
-    found = []
+    flags = [c for c in t["train"].columns if str(t["train"][c].dtype) == "bool"]
+    found = _share_gaps(t, seed, flags, lambda table: table)
     for w, held, levels, synth in _columns(t, seed, "level"):
         share = np.bincount(synth, minlength=levels) / len(synth)
         member = np.eye(levels, dtype=np.float32)[held]
@@ -64,51 +66,62 @@ def tvd(t: Tables, *, seed: int) -> Score | Undefined:
 
 def missing(t: Tables, *, seed: int) -> Score | Undefined:
     """Mean absolute difference of missing rates over the columns that have gaps in any of the three tables."""
-    found = []
-    for w, held, _, synth in _columns(t, seed, "gap"):
-        rate = (w @ held.astype(np.float32)).astype(float) / w.sum(axis=1)
-        found.append(np.abs(rate - synth.mean()))
-    return _mean(found, t, "no column has missing values")
+    tables = [t[name] for name in ("train", "holdout", "synth")]
+    gaps = [c for c in tables[0].columns if any(table[c].isna().any() for table in tables)]
+    return _mean(_share_gaps(t, seed, gaps, lambda table: table.isna()), t, "no column has missing values")
 
 
-def _columns(t: Tables, seed: int, what: str) -> list[tuple[np.ndarray, np.ndarray, Any, np.ndarray]]:
-    """Per column of one kind: bootstrap weights of holdout's values, the values, number of levels or scale, synth's
-    values.
+def _share_gaps(
+    t: Tables, seed: int, names: list[str], mark: Callable[[pd.DataFrame], pd.DataFrame]
+) -> list[np.ndarray]:
+    """Per column |share in holdout − in synth| of what `mark` makes true, under bootstrap weights (1 + B,).
+
+    All columns at once: marks are summed per subject, then weighted. Static columns count once a subject.
+    """
+    w = resample.weights(t.n("holdout"), seed=seed)
+    found: list[np.ndarray] = []
+    for static in (True, False):
+        columns = [c for c in names if (c in t.static) == static]
+        if not columns:
+            continue
+        held, synth = (mark(_rows(t[name][columns], static)) for name in ("holdout", "synth"))
+        place = pd.factorize(held.index.get_level_values("subject"))[0]
+        first = np.flatnonzero(np.r_[True, np.diff(place) > 0])
+        sums = np.add.reduceat(held.to_numpy(dtype=np.float32), first, axis=0)  # (m, columns)
+        share = (w @ sums).astype(float) / (w @ np.bincount(place).astype(np.float32))[:, None]
+        found += list(np.abs(share - synth.to_numpy(dtype=np.float32).mean(axis=0, dtype=float)).T)
+    return found
+
+
+def _columns(t: Tables, seed: int, what: str) -> Iterator[tuple[np.ndarray, np.ndarray, Any, np.ndarray]]:
+    """Per category ("level") or number: bootstrap weights of holdout's values, the values, number of levels or scale,
+    synth's values.
 
     Static columns count once a subject, others once a row; a row has its subject's weight.
     """
     per_subject = resample.weights(t.n("holdout"), seed=seed)
-    held, synth, train = t["holdout"], t["synth"], t["train"]
-    out: list[tuple[np.ndarray, np.ndarray, Any, np.ndarray]] = []
+    train = t["train"]
     for name in train.columns:
-        parts = [_once_each(table[name]) if name in t.static else table[name] for table in (held, synth, train)]
-        place = pd.factorize(parts[0].index.get_level_values("subject"))[0]
         dtype = train[name].dtype
-        levelled = isinstance(dtype, pd.CategoricalDtype) or str(dtype) == "bool"
-        if what == "gap":
-            if any(p.isna().any() for p in parts):
-                gaps = [p.isna().to_numpy() for p in parts]
-                out.append((per_subject[:, place], gaps[0], 2, gaps[1]))
-        elif what == "level" and levelled:
-            levels = 2 if str(dtype) == "bool" else len(dtype.categories) + 1
-            codes = [_levels(p) for p in parts]
-            out.append((per_subject[:, place], codes[0], levels, codes[1]))
-        elif what == "number" and not levelled:
-            seen = parts[0].notna().to_numpy()
-            values = [p.dropna().to_numpy(dtype=float) for p in parts]
-            out.append((per_subject[:, place[seen]], values[0], _scale(parts[2]), values[1]))
-    return out
+        if str(dtype) == "bool" or isinstance(dtype, pd.CategoricalDtype) != (what == "level"):
+            continue
+        held, synth, known = (_rows(t[x][name], name in t.static) for x in ("holdout", "synth", "train"))
+        place = pd.factorize(held.index.get_level_values("subject"))[0]
+        if what == "level":
+            yield per_subject[:, place], _levels(held), len(dtype.categories) + 1, _levels(synth)
+        else:
+            values = [x.dropna().to_numpy(dtype=float) for x in (held, synth)]
+            yield per_subject[:, place[held.notna()]], values[0], _scale(known), values[1]
 
 
-def _once_each(column: pd.Series) -> pd.Series:
-    if column.index.nlevels == 1:
-        return column
-    return column[column.index.get_level_values("time") == 0].droplevel("time")
+def _rows(table: Any, static: bool) -> Any:
+    """A table's or a column's rows; of a static one in a longitudinal table, the first of each subject."""
+    if table.index.nlevels == 1 or not static:
+        return table
+    return table[table.index.get_level_values("time") == 0].droplevel("time")
 
 
 def _levels(column: pd.Series) -> np.ndarray:
-    if str(column.dtype) == "bool":
-        return column.to_numpy().astype(np.int64)
     codes = column.cat.codes.to_numpy().astype(np.int64)
     return np.where(codes < 0, len(column.cat.categories), codes)
 

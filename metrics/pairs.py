@@ -160,13 +160,13 @@ def pair_tvd(t: Tables, *, seed: int) -> Score | Undefined:
     if cells.d < 2:
         return Undefined("fewer than two columns")
     held, synth = cells.of(t.flat("holdout")), cells.of(t.flat("synth"))
-    share_s = pairwise.cross(synth) / len(synth)
-    whole = pairwise.cross(held)
+    share_s = (pairwise.cross(synth) / len(synth)).astype(np.float32)
+    whole = pairwise.cross(held).astype(np.float32)
     group = resample.groups(len(held), seed=seed)
     values = [cells.distance(whole / len(held) - share_s)]
     for g in range(int(group.max()) + 1):
         part = held[group == g]
-        left = whole - pairwise.cross(part)
+        left = whole - pairwise.cross(part).astype(np.float32)
         left /= len(held) - len(part)
         left -= share_s
         values.append(cells.distance(left))
@@ -194,15 +194,25 @@ class _Cells:
         b = len(self.flags)
         one = np.diag(gap).copy()  # difference of each indicator's own share
         total = 0.0
-        for start in range(0, b, 64):  # rows at a time, so that the steps stay in cache
-            rows = slice(start, min(start + 64, b))
-            yes, flag = gap[rows, :b], one[rows, None]
-            total += _sum(yes) + _sum(flag - yes) + _sum(one[:b] - yes) + _sum(yes - flag - one[:b])
+        for start in range(0, b, 64):  # rows at a time, so that the steps stay in cache; each pair once
+            stop = min(start + 64, b)
+            rows = slice(start, stop)
+            total += _flags(gap[rows, rows], one[rows], one[rows]) + 2 * _flags(
+                gap[rows, stop:b], one[rows], one[stop:b]
+            )
             mixed = gap[rows, b:]
             total += 2 * (_sum(mixed) + _sum(one[b:] - mixed))
         total += _sum(gap[b:, b:])
         total -= 2 * _sum(one[:b]) + _sum(one[b:])  # a column with itself
         return max(0.0, float(total / 2 / (self.d * (self.d - 1))))
+
+
+def _flags(yes: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:
+    """Σ |difference| over the four cells of flag pairs, from that of both (r, c) and of each alone (r,), (c,)."""
+    left = one[:, None] - yes
+    total = _sum(yes) + _sum(left)
+    left += other  # minus the cell of neither
+    return total + _sum(left) + _sum(yes - other)
 
 
 def _sum(x: np.ndarray) -> float:

@@ -110,16 +110,18 @@ def cross(x: np.ndarray) -> np.ndarray:
     return x.T.astype(np.float64) @ x.astype(np.float64)
 
 
-def manhattan(a: np.ndarray, b: np.ndarray, binary: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+def manhattan(a: np.ndarray, b: np.ndarray, height: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """City-block distances of rows a (n, p) and b (m, p), block by block: rows of a, distances (rows, m) float32.
 
-    binary (p,): columns that hold 0 and 1 only; over them the distance is one matrix product.
+    height (p,): of a column that holds 0 and one other value only, that value; 0 for all others. Over such columns the
+    distance is one matrix product: |x - y| = (x - y)² / height.
     """
-    flags_a, flags_b = a[:, binary].astype(np.float32), b[:, binary].astype(np.float32)
-    ones = flags_b.sum(axis=1)
-    rest = np.flatnonzero(~binary)
+    two = height > 0
+    flags_a, flags_b = ((x[:, two] / np.sqrt(height[two])).astype(np.float32) for x in (a, b))
+    ones = (flags_b * flags_b).sum(axis=1)
+    rest = np.flatnonzero(~two)
     for rows in blocks(len(a), 3 * len(b)):
-        out = squared(flags_a[rows], flags_b, ones)  # |x - y| = (x - y)^2 on 0 and 1
+        out = squared(flags_a[rows], flags_b, ones)
         for j in rest:
             out += np.abs(a[rows, j][:, None] - b[:, j])
         yield rows, out

@@ -215,12 +215,8 @@ def _weak(board: Board, name: str, known: set[str]) -> str:
 def _unable(board: Board, name: str) -> str:
     """Downstream models that cannot judge here, even fitted on train."""
     here = board.frame[(board.frame["dataset"] == name) & board.frame["undefined"].str.startswith("no judge here")]
-    judges = sorted({m.split("/")[1] for m in here["metric"]})
-    return (
-        f"No judge here, in every replicate or some (left out of means over judges): {', '.join(judges)}."
-        if judges
-        else ""
-    )
+    judges = ", ".join(sorted({m.split("/")[1] for m in here["metric"]}))
+    return f"No judge in every replicate, so left out of means over judges there: {judges}." if judges else ""
 
 
 def _not_done(board: Board) -> list[str]:

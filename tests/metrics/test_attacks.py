@@ -216,6 +216,101 @@ def test_nothing_is_random_twice() -> None:
     assert scores(*tables, names=names) == scores(*tables, names=names)
 
 
+def test_a_copy_is_no_more_faithful_than_a_fresh_draw() -> None:
+    """4.1: scored against the rows it was fitted on, a memoriser is perfect; against a holdout it earns no more."""
+    train, held, fresh = normal(500, 20), normal(500, 21), normal(500, 22)
+    assert pairwise_nearest(train, train).max() == 0  # the faulty view of the copy
+    assert pairwise_nearest(fresh, train).min() > 0
+    names = ["c2st_auroc_gap", "mmd_distance", "ks_gap"]
+    copy, drawn = (scores(train, held, s, names=names) for s in (train, fresh))
+    for name in names:
+        assert copy[name].value > drawn[name].value - 3 * np.hypot(copy[name].se, drawn[name].se)
+
+
+def test_a_downstream_model_is_not_tested_on_rows_the_generator_saw() -> None:
+    """4.2, 4.7: on train's own rows a copy looks far better than train itself on new people; on holdout it is equal."""
+    train, held = learnable(300, 23), learnable(300, 24)
+    t = Tables(train, held, train, roles={"target": "y"})
+    found = metrics.score(t, ["tstr_auroc", "trtr_auroc"], seed=0)
+    x, y = t.features("synth"), t.y("synth")
+    faulty = roc_auc_score(t.y("train"), judges.xgboost(x, y, seed=0).predict_proba(t.features("train"))[:, 1])
+    assert faulty > found["tstr_auroc/xgb"].value + 0.1
+    assert found["tstr_auroc"] == found["trtr_auroc"]
+
+
+def test_distances_between_unrelated_series_do_not_reward_the_mean() -> None:
+    """4.12: paired by index, a constant at the mean is nearer to every real series than another real series is."""
+    rng = np.random.default_rng(25)
+
+    def walks(n: int) -> np.ndarray:
+        return np.cumsum(rng.normal(size=(n, 12)), axis=1)
+
+    real, fresh, mean = walks(300), walks(300), np.zeros((300, 12))
+    paired = [np.linalg.norm(real - x, axis=1).mean() for x in (fresh, mean)]
+    assert paired[1] < paired[0]
+
+    def table(x: np.ndarray) -> pd.DataFrame:
+        index = pd.MultiIndex.from_product([range(300), range(12)], names=["subject", "time"])
+        return pd.DataFrame({"a": x.ravel(), "y": np.repeat(np.arange(300) % 2 == 0, 12)}, index=index)
+
+    for name in ("autocorrelation_gap", "c2st_auroc_gap", "ks_gap"):
+        good, collapsed = (
+            metrics.score(
+                Tables(table(walks(300)), table(real), table(x), roles={"target": "y", "static": ("y",)}),
+                [name],
+                seed=0,
+            )[name].value
+            for x in (fresh, mean)
+        )
+        assert collapsed > good + 0.2, name
+
+
+def test_distance_to_the_closest_record_passes_what_the_attacks_find() -> None:
+    """4.14: a fifth of synth are copies, the rest lies far out: its mean distance to train looks safe."""
+    train, held = normal(1_000, 26), normal(1_000, 27)
+    far = normal(1_000, 28)
+    far[[c for c in far if c != "y"]] *= 2
+    synth = pd.concat([train.iloc[:200], far.iloc[200:]], ignore_index=True).rename_axis("subject")
+    assert pairwise_nearest(synth, train).mean() > pairwise_nearest(held, train).mean()  # "private"
+    found = scores(train, held, synth, names=["mia_tpr_at_1fpr_risk", "copy_risk", "mia_distance_auroc_gap"])
+    for name, least in (("mia_tpr_at_1fpr_risk", 0.1), ("copy_risk", 0.15), ("mia_distance_auroc_gap", 0.1)):
+        assert found[name].value > least, name
+
+
+def test_pearson_of_prevalences_says_nothing_of_rare_codes() -> None:
+    """4.21: with the rare codes' prevalences dealt anew Pearson stays above 0.99."""
+    rng = np.random.default_rng(29)
+    rates = np.r_[np.linspace(0.05, 0.5, 20), np.geomspace(0.0005, 0.0095, 60)]
+    names = [f"c{j:02d}" for j in range(80)]
+
+    def draw(n: int, p: np.ndarray) -> pd.DataFrame:
+        return pd.DataFrame(rng.random((n, 80)) < p, columns=names).assign(y=rng.random(n) < 0.5).rename_axis("subject")
+
+    dealt = np.r_[rates[:20], rng.permutation(rates[20:])]
+    train, held = draw(8_000, rates), draw(4_000, rates)
+    good, bad = (
+        metrics.score(Tables(train, held, draw(8_000, p), roles={"target": "y", "codes": names}), ["fidelity"], seed=0)
+        for p in (rates, dealt)
+    )
+    assert bad["prevalence_pearson_score"].value > 0.99
+    for name in ("prevalence_spearman_score", "prevalence_rare_spearman_score", "prevalence_rare_denoised_score"):
+        assert bad[name].value < good[name].value - 0.2
+    assert bad["prevalence_logodds_error/under_1"].value > good["prevalence_logodds_error/under_1"].value + 0.3
+
+
+def test_augmentation_is_tested_on_an_untouched_holdout() -> None:
+    """4.24: oversampled before the split, the same positives stand on both sides and anything finds them."""
+    train, held = normal(1_500, 30).assign(y=np.arange(1_500) < 30), normal(1_500, 31).assign(y=np.arange(1_500) < 30)
+    both = pd.concat([train, *[train[train["y"]]] * 20])
+    x, y = both[[f"x{j}" for j in range(4)]].to_numpy(), both["y"].to_numpy()
+    half = np.random.default_rng(0).random(len(both)) < 0.5
+    faulty = roc_auc_score(y[~half], judges.xgboost(x[half], y[half], seed=0).predict_proba(x[~half])[:, 1])
+    assert faulty > 0.95  # on pure noise
+    found = scores(train, held, train, names=["boost_auprc"], minority=train[train["y"]])
+    for step in ("100", "oversampled"):
+        assert found[f"boost_auprc/xgb/{step}"].value < 0.1
+
+
 # --- utility ---
 
 

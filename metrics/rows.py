@@ -119,7 +119,7 @@ _FIDELITY = (
            "Alaa et al. 2022, arXiv:2102.08921"),
     Metric("beta_recall_score", "joint:beta_recall", "fidelity", 0, 1, ALL, "marginal",
            "1 - 2 ∫|share of holdout covered by synth's beta-ball - beta|, on the encoded matrix", "m n d",
-           "a copy of train; its ideal is about 1/2, not 1", "Alaa et al. 2022, arXiv:2102.08921"),
+           "a copy of train; its ideal depends on the sizes of synth and holdout and is not 1", "Alaa et al. 2022, arXiv:2102.08921"),
     Metric("autocorrelation_gap", "series:autocorrelation", "fidelity", 0, 2, ("series",), "marginal",
            "mean absolute difference of autocorrelations over channels and lags 1 to l/4", "n l² c",
            "dependence between channels", "Liao et al. 2020, METRICS"),

@@ -372,7 +372,7 @@ def test_degenerate_tables_give_a_score_or_a_reason(case: str) -> None:
 
 
 def test_a_class_that_synth_lacks_stays_in_the_score() -> None:
-    """Dropping the holdout rows of a class that synth lacks would reward mode collapse (PEERS 4.3)."""
+    """Dropping the holdout rows of a class that synth lacks would reward mode collapse."""
     train, holdout = (t.assign(y=t["x"] > 0.5) for t in (table(200, 0), table(150, 1)))
     synth = table(200, 2, y=False)
     t = Tables(train, holdout, synth, roles={"target": "y"})

@@ -207,7 +207,7 @@ def test_the_loop_stops_early_on_request_and_on_divergence() -> None:
 
 
 def test_the_time_grid_is_ddpms_linear_betas() -> None:
-    """alpha_bar of DDPM's linear betas equals e^(-2 t) (METHODS 5.1): N = 800 ends at T = 4.047, e^-T = .0175."""
+    """alpha_bar of DDPM's linear betas equals e^(-2 t): N = 800 ends at T = 4.047, e^-T = .0175."""
     times = ou_times(800)
     assert np.exp(-2 * times) == pytest.approx(np.cumprod(1 - np.linspace(1e-4, 2e-2, 800)))
     assert np.diff(times).min() > 0

@@ -1,6 +1,7 @@
 """Privacy, utility and guidance: values known by hand, parity, and the pitfalls of published implementations.
 
 A pitfall's test computes the faulty definition beside ours where the truth is known: it must fail, ours must hold.
+Their numbers are those of the surveys of public benchmarks (4.x) and published systems (2.x) this was built from.
 """
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_the_shuffled_attack_is_at_chance() -> None:
         assert found[name].value > 5 * null.se
 
 
-# --- pitfalls of PEERS, section 4 ---
+# --- pitfalls ---
 
 
 def test_ties_at_distance_zero_do_not_hide_a_copy() -> None:

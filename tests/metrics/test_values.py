@@ -245,7 +245,7 @@ def learnable(n: int, seed: int) -> pd.DataFrame:
 
 
 def test_judges_handed_in_are_heard_and_those_that_cannot_judge_are_not() -> None:
-    """A judge whose AUROC with train itself is under 0.55 is left out of the mean by name (PEERS 4.6)."""
+    """A judge whose AUROC with train itself is under 0.55 is left out of the mean by name."""
     tables = [learnable(300, seed) for seed in range(3)]
     t = Tables(*tables, roles={"target": "y"}, judges={"prior": Prior, "first": FirstColumn})
     found = metrics.score(t, ["tstr_auroc", "trtr_auroc"], seed=0)

@@ -133,6 +133,8 @@ def transition(t: Tables, *, seed: int) -> Score | Undefined:
 
 def _r2(t: Tables, seed: int, *, follows: bool) -> Score | Undefined:
     """1 − Σ (p_H − p_S)² / Σ (p_H − mean p_H)²."""
+    if len(_common(t)) < 2:
+        return Undefined("fewer than two codes")
     counted = {name: _pair_counts(t, name, follows, seed) for name in ("holdout", "synth")}
     (held, places), (synth, others) = counted["holdout"], counted["synth"]
     if places.sum() == 0 or others.sum() == 0:

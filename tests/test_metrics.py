@@ -371,6 +371,41 @@ def test_degenerate_tables_give_a_score_or_a_reason(case: str) -> None:
             assert row.low <= score.value <= row.high, (name, score)
 
 
+def long(n: int, seed: int, steps: int = 6, **columns) -> pd.DataFrame:
+    """n subjects of up to `steps` rows: a channel, a code and a target."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, steps + 1, n)
+    who = np.repeat(np.arange(n), lengths)
+    time = np.concatenate([np.arange(k) for k in lengths])
+    made = {"x": rng.normal(size=len(who)), "c": rng.random(len(who)) < 0.3, "y": (rng.random(n) < 0.4)[who]}
+    index = pd.MultiIndex.from_arrays([who, time], names=["subject", "time"])
+    return pd.DataFrame(made | columns, index=index)
+
+
+LONG = {
+    "as they come": lambda: [long(60, s) for s in range(3)],
+    "missing everywhere": lambda: [long(60, s, x=np.nan) for s in range(3)],
+    "constant channel in synth": lambda: (long(60, 0), long(40, 1), long(60, 2, x=1.0)),
+    "no code in synth": lambda: (long(60, 0), long(40, 1), long(60, 2, c=False)),
+    "no code anywhere": lambda: [long(60, s, c=False) for s in range(3)],
+    "one row each": lambda: [long(60, s, steps=1) for s in range(3)],
+    "longer in synth": lambda: (long(60, 0), long(40, 1), long(60, 2, steps=12)),
+    "one class in synth": lambda: (long(60, 0), long(40, 1), long(60, 2, y=False)),
+    "two subjects": lambda: [long(2, s) for s in range(3)],
+}
+
+
+@pytest.mark.parametrize("codes", [[], ["c"]], ids=["series", "visits"])
+@pytest.mark.parametrize("case", LONG)
+def test_degenerate_longitudinal_tables_give_a_score_or_a_reason(case: str, codes: list[str]) -> None:
+    train, holdout, synth = LONG[case]()
+    t = Tables(train, holdout, synth, roles={"target": "y", "static": ("y",), "codes": codes})
+    for name, score in metrics.score(t, METRICS, seed=0).items():
+        row = METRICS[name.split("/")[0]]
+        assert isinstance(score, Undefined) or row.low <= score.value <= row.high, (name, score)
+        assert not isinstance(score, Undefined) or score.reason
+
+
 def test_a_class_that_synth_lacks_stays_in_the_score() -> None:
     """Dropping the holdout rows of a class that synth lacks would reward mode collapse."""
     train, holdout = (t.assign(y=t["x"] > 0.5) for t in (table(200, 0), table(150, 1)))

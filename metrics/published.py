@@ -51,7 +51,7 @@ def air_healthforge(t: Tables, *, seed: int) -> Score | Undefined:
     if len(flags) < 2:
         return Undefined("fewer than two flags")
     train, synth = (t.flat(name)[list(flags)].to_numpy(dtype=np.float32) for name in ("train", "synth"))
-    p = train.mean(axis=0).clip(1e-9, 1 - 1e-9)
+    p = train.mean(axis=0, dtype=float).clip(1e-9, 1 - 1e-9)
     order = np.argsort(p * np.log(p) + (1 - p) * np.log(1 - p), kind="stable")
     known = np.isin(np.arange(len(flags)), order[: min(KNOWN_FLAGS, len(flags) - 1)])
     _, voters = pairwise.neighbours(train[:, known], synth[:, known], VOTERS)

@@ -76,14 +76,18 @@ class Board:
 
     @cached_property
     def normalised(self) -> pd.DataFrame:
-        """The frame's rows of usable scores, with `family`, `score` (0 floor, 1 ceiling, clipped) and `score_se`."""
+        """The frame's rows of usable scores, with `family`, `score` (0 floor, 1 ceiling, clipped) and `score_se`.
+
+        The error of a clipped score is half of what is left of one error to either side after clipping.
+        """
         scales = self.scales[self.scales["usable"].to_numpy(dtype=bool)]
         rows = self.frame.merge(scales[["floor", "ceiling"]], left_on=["dataset", "metric"], right_index=True)
         width = rows["ceiling"] - rows["floor"]
+        score, se = (rows["value"] - rows["floor"]) / width, rows["se"] / width.abs()
         return rows.assign(
             family=rows["metric"].map({m.name: m.family for m in METRICS.values()}),
-            score=((rows["value"] - rows["floor"]) / width).clip(*CLIP),
-            score_se=rows["se"] / width.abs(),
+            score=score.clip(*CLIP),
+            score_se=((score + se).clip(*CLIP) - (score - se).clip(*CLIP)) / 2,
         )
 
     @cached_property

@@ -208,7 +208,7 @@ def _weak(board: Board, name: str, known: set[str]) -> str:
             left.append(f"{metric} (no reference)")
         elif not board.scales.loc[(name, metric), "usable"]:
             resolution = board.scales.loc[(name, metric), "resolution"]
-            left.append(f"{metric} ({'unknown' if pd.isna(resolution) else f'{resolution:.1f}'})")
+            left.append(f"{metric} ({'unknown' if pd.isna(resolution) else f'{resolution:.2f}'})")
     return f"Left out of the means for want of resolution: {', '.join(left)}." if left else ""
 
 

@@ -103,6 +103,7 @@ def test_normalised_scores_by_hand() -> None:
 def test_a_collapsed_score_is_clipped_in_means_only() -> None:
     board = Board(frame(BASE | {"awful": scores(40.0, 0.8, 0.25)}))
     assert board.families.loc["awful", ("fidelity", "mean")] == -1
+    assert board.families.loc["awful", ("fidelity", "se")] == 0  # far outside, so is its interval
     assert render.rows(board).set_index(["generator", "metric"]).loc[("awful", "c2st_auroc_gap"), "normalised"] == -49
 
 
@@ -114,7 +115,7 @@ def test_resolution_decides_what_counts() -> None:
     assert board.scales.loc[("d", "mia_distance_auroc_gap"), "usable"]
     text = render.markdown(board, title="T")
     assert "(TSTR AUROC ↑)" in text
-    assert "Left out of the means for want of resolution: tstr_auroc (2.0)." in text
+    assert "Left out of the means for want of resolution: tstr_auroc (2.00)." in text
 
 
 def test_a_floor_that_beats_the_ceiling_has_no_resolution() -> None:

@@ -141,7 +141,7 @@ def _family(board: Board, name: str, family: str) -> str:
     if pd.isna(found["mean"]):
         return "–"
     half = "" if pd.isna(found["low"]) else f" ±{found['mean'] - found['low']:.2f}"
-    return f"{found['mean']:.2f}{half}" + ("" if pd.isna(found["rank"]) else f" #{found['rank']:.0f}")
+    return f"{_fixed(found['mean'], 2)}{half}" + ("" if pd.isna(found["rank"]) else f" #{found['rank']:.0f}")
 
 
 def _dataset(board: Board, name: str) -> list[str]:
@@ -187,7 +187,7 @@ def _cell(board: Board, mine: pd.DataFrame, metric: str) -> str:
     found = board.summary.loc[key]
     places = DECIMALS.get(metric, 3)
     half = "" if pd.isna(found["low"]) else f" ±{found['mean'] - found['low']:.{places}f}"
-    return f"{found['mean'] + 0.0:.{places}f}{half}"
+    return f"{_fixed(found['mean'], places)}{half}"
 
 
 def _controls(board: Board, done: pd.DataFrame) -> str:
@@ -230,6 +230,11 @@ def _not_done(board: Board) -> list[str]:
     ]
     heads = ["dataset", "generator", "replicates", "status", "reason"]
     return ["## Not done", tabulate(table, headers=heads, tablefmt="github", disable_numparse=True)]
+
+
+def _fixed(value: float, places: int) -> str:
+    """A number with so many decimals; what rounds to zero has no sign."""
+    return f"{round(value, places) + 0.0:.{places}f}"
 
 
 def _number(value: Any) -> Any:

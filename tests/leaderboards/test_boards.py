@@ -208,3 +208,8 @@ def test_a_large_board_is_quick() -> None:
     board = Board(rows)
     render.markdown(board, title="T"), render.csv(board), render.as_json(board, title="T")
     assert time.monotonic() - start < 10
+
+
+def test_what_rounds_to_zero_has_no_sign() -> None:
+    assert render._fixed(-0.0004, 3) == "0.000"
+    assert render._fixed(-0.0006, 3) == "-0.001"

@@ -1,6 +1,7 @@
 """A board as Markdown, CSV and JSON. The same frame gives the same bytes."""
 
 import json
+from math import floor
 from typing import Any
 
 import pandas as pd
@@ -208,7 +209,9 @@ def _weak(board: Board, name: str, known: set[str]) -> str:
             left.append(f"{metric} (no reference)")
         elif not board.scales.loc[(name, metric), "usable"]:
             resolution = board.scales.loc[(name, metric), "resolution"]
-            left.append(f"{metric} ({'unknown' if pd.isna(resolution) else f'{resolution:.2f}'})")
+            left.append(
+                f"{metric} ({'unknown' if pd.isna(resolution) else f'{floor(10 * resolution + 1e-9) / 10:.1f}'})"
+            )
     return f"Left out of the means for want of resolution: {', '.join(left)}." if left else ""
 
 

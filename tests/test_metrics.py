@@ -189,6 +189,9 @@ NOISY = {
 }  # fmt: skip
 
 
+WEAK = ("mia_tpr_at_1fpr_risk",)  # at one false positive in a hundred even a copy of sparse codes is found by the few
+
+
 def pairs(names: list[str]) -> list[tuple[str, str]]:
     """(shape, metric) where the metric is defined on the shape and the tables hold what it needs."""
     return [(s, m) for m in names for s in METRICS[m].shapes if s not in NOT_ON.get(m, ())]
@@ -200,26 +203,29 @@ def test_a_fresh_real_draw_beats_the_floor(shape: str, name: str) -> None:
     best, floor = value(shape, "oracle", name), value(shape, "marginal", name)
     assert (best > floor) == row.up
     if name not in NOISY.get(shape, ()):
-        assert abs(best - floor) > 2 * scores(shape, "oracle")[FULL[name]].se
+        errors = 2.5 if (shape, name) == ("series", "tstr_auprc") else 3  # 19 positives in holdout, one judge
+        assert abs(best - floor) > errors * scores(shape, "oracle")[FULL[name]].se
 
 
 @pytest.mark.parametrize(("shape", "name"), pairs(ONE_COLUMN))
 def test_one_column_scores_collapse_on_uniform(shape: str, name: str) -> None:
     row = METRICS[name]
     best, floor = value(shape, "oracle", name), value(shape, "uniform", name)
-    assert best > floor + 3 * scores(shape, "oracle")[name].se if row.up else best < 0.5 * floor
+    least = 0.3 if name.startswith("prevalence_rare") else 0.5  # of the few rare codes of a small table
+    assert best > floor + least if row.up else best < 0.5 * floor
     # and marginal is near their ceiling
-    assert abs(value(shape, "marginal", name) - best) < 0.4 * abs(best - floor)
+    assert abs(value(shape, "marginal", name) - best) < 0.35 * abs(best - floor)
 
 
 @pytest.mark.parametrize(("shape", "name"), pairs(PRIVACY))
 def test_copycat_is_worst_on_privacy_and_strangers_leak_nothing(shape: str, name: str) -> None:
     worst = scores(shape, "copycat")[name]
-    assert worst.value > 2 * worst.se
+    assert worst.value > (0.3 if METRICS[name].ranked and name not in WEAK else 2 * worst.se)
     for other in ("marginal", "uniform", "oracle", "smote"):
         if (other, name) == ("smote", "dcr_share_risk"):  # only the part of train that is looked at counts as copied,
             continue  # but what is interpolated lies near all of train: one more reason not to rank it
-        assert value(shape, other, name) < worst.value - 0.01
+        least = 0.1 if METRICS[name].ranked and name not in WEAK and other != "smote" else 0.01
+        assert value(shape, other, name) < worst.value - least
     for stranger in ("marginal", "oracle"):
         if (stranger, name) != (
             "marginal",
@@ -266,8 +272,12 @@ def test_permuted_columns_collapse_on_joint_scores(shape: str) -> None:
         if shape in METRICS[name].shapes:
             mixed, best = found[name].value, value(shape, "oracle", name)
             if shape not in NOT_ON.get(name, ()):
-                least = 0 if name in NOISY.get(shape, ()) else 0.1 * abs(best)
-                assert mixed < best - least if METRICS[name].up else mixed > best + least, name
+                if name in NOISY.get(shape, ()):
+                    assert mixed < best if METRICS[name].up else mixed > best, name
+                elif name == "pair_tvd_gap":  # cells of pairs of deciles are mostly noise even where all else is lost
+                    assert mixed > 1.05 * best
+                else:
+                    assert mixed < best - 0.05 if METRICS[name].up else mixed > 1.15 * best, name
 
 
 def test_noise_makes_scores_worse_in_order() -> None:
@@ -327,13 +337,13 @@ def off(values: list[float]) -> float:
 
 @pytest.mark.parametrize("name", PRIVACY)
 def test_privacy_is_at_chance_on_strangers(name: str) -> None:
-    """Stored risks average 0: within two errors over all settings, and within three in each (a test in six)."""
+    """Stored risks average 0: within two errors over all settings, and within 2.5 in each."""
     settings = [risks_of_strangers(sparse, sizes) for sparse in (True, False) for sizes in SIZES]
     each = [found[name] for found in settings if name in found]
     assert len(each) >= 2
     assert off([v for values in each for v in values]) < 2
     for values in each:
-        assert off(values) < 3
+        assert off(values) < 2.5
 
 
 # --- degenerate tables ---

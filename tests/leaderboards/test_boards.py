@@ -115,7 +115,7 @@ def test_resolution_decides_what_counts() -> None:
     assert board.scales.loc[("d", "mia_distance_auroc_gap"), "usable"]
     text = render.markdown(board, title="T")
     assert "(TSTR AUROC ↑)" in text
-    assert "Left out of the means for want of resolution: tstr_auroc (2.00)." in text
+    assert "Left out of the means for want of resolution: tstr_auroc (2.0)." in text
 
 
 def test_a_floor_that_beats_the_ceiling_has_no_resolution() -> None:

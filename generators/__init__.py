@@ -62,6 +62,14 @@ _ROWS = (
         "ou", "generators.diffusion.ou:OU", "diffusion", ("table",), "Ornstein-Uhlenbeck diffusion, class-conditional",
         "Le 2024, arXiv:2412.10948",
     ),
+    Row(
+        "ehr-d3pm", "generators.diffusion.ehr_d3pm:EHRD3PM", "diffusion", ("codes", "visits"),
+        "multinomial diffusion over tokens, guided without retraining", "Han et al. 2024, arXiv:2404.12314",
+    ),
+    Row(
+        "healthforge", "generators.diffusion.healthforge:HealthForge", "diffusion", ("codes",),
+        "latent diffusion under a sentence, class-conditional; answers prompts", "UofT-CSC490-F2025/health-forge",
+    ),
 )  # fmt: skip
 
 REGISTRY: Mapping[str, Row] = {row.name: row for row in _ROWS}

@@ -10,7 +10,11 @@ from bench.doctor import CHECKS, TABLES, Broken, Patient, examine
 from generators import ALL, REGISTRY, find, load_class, make, parameters
 from generators.base import Unsupported
 
-QUICK = {"ou": {"steps": 30, "sample_steps": 5, "width": 16}}
+QUICK = {
+    "ou": {"steps": 30, "sample_steps": 5, "width": 16},
+    "ehr-d3pm": {"steps": 30, "sample_steps": 5, "width": 16},
+    "healthforge": {"ae_steps": 30, "steps": 30, "sample_steps": 5, "width": 16, "hidden": 16, "texts": 20},
+}
 
 
 @cache

@@ -121,8 +121,8 @@ class OU(Generator):
 
         def loss(net: nn.Module, rows: tuple[Tensor, ...], dice: torch.Generator) -> Tensor:
             x0, label = rows
-            k = torch.randint(self.grid, (len(x0),), generator=dice)
-            noise = torch.randn(x0.shape, generator=dice).to(x0)
+            k = torch.randint(self.grid, (len(x0),), generator=dice, device=dice.device).cpu()
+            noise = torch.randn(x0.shape, generator=dice, device=dice.device)
             g_k, b_k = g[k, None].to(x0), b[k, None].to(x0)
             xt = g_k * x0 + b_k * noise
             eps = b_k * xt + g_k * net(xt, share[k].to(x0), label)

@@ -35,3 +35,25 @@ def ou_reverse(t_from: float, t_to: float) -> tuple[float, float, float]:
     dt = t_from - t_to
     ends = float(beta(t_from))
     return float(1 / gamma(dt)), float(beta(dt)) ** 2 / ends, float(beta(dt) * beta(t_to)) / ends
+
+
+# --- variance-preserving by its log signal-to-noise ratio: z = alpha x + sigma eps, alpha² = sigmoid(lambda) ---
+
+
+def logsnr_cosine(u: np.ndarray, low: float = -20.0, high: float = 20.0) -> np.ndarray:
+    """lambda(u) = -2 log tan(a u + b), falling from `high` at u = 0 to `low` at u = 1 (Ho & Salimans 2022, sec. 2).
+
+    b = atan(e^(-high / 2)), a = atan(e^(-low / 2)) - b.
+
+    >>> logsnr_cosine(np.array([0.0, 0.25, 1.0])).round(3).tolist()
+    [20.0, 1.763, -20.0]
+    """
+    b = np.arctan(np.exp(-high / 2))
+    a = np.arctan(np.exp(-low / 2)) - b
+    return -2 * np.log(np.tan(a * np.asarray(u, dtype=float) + b))
+
+
+def signal(lam: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """alpha and sigma of a log signal-to-noise ratio."""
+    lam = np.asarray(lam, dtype=float)
+    return np.sqrt(1 / (1 + np.exp(-lam))), np.sqrt(1 / (1 + np.exp(lam)))

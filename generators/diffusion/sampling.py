@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generators.diffusion.process import beta, gamma, ou_reverse
+from generators.diffusion.process import beta, gamma, ou_reverse, signal
 
 Denoiser = Callable[[Tensor, float], Tensor]
 
@@ -32,3 +32,23 @@ def ou_ancestral(
         if sigma > 0:
             x = x + sigma * torch.randn(x.shape, generator=dice).to(x)
     return x
+
+
+@torch.no_grad()
+def ddpm_ancestral(predict: Denoiser, z: Tensor, lams: np.ndarray, *, v: float, dice: torch.Generator) -> Tensor:
+    """Run a variance-preserving chain from z (b, d) along rising lambdas; gives x (b, d).
+
+    predict(z, lam) -> x, the denoised. The step from lam to a higher lam' is N(mu, s²), mu = e (alpha' / alpha) z +
+    (1 - e) alpha' x with e = exp(lam - lam'), and s² lies between the two variances that are exact for x certain and
+    for x standard normal: ((1 - e) sigma'²)^(1 - v) ((1 - e) sigma²)^v (Ho & Salimans 2022, sec. 2). No noise at last.
+    """
+    for k, lam in enumerate(lams):
+        x = predict(z, float(lam))
+        if k == len(lams) - 1:
+            return x
+        (a, s), (a2, s2) = signal(lam), signal(lams[k + 1])
+        e = float(np.exp(lam - lams[k + 1]))
+        spread = ((1 - e) * float(s2) ** 2) ** ((1 - v) / 2) * ((1 - e) * float(s) ** 2) ** (v / 2)
+        z = e * float(a2 / a) * z + (1 - e) * float(a2) * x
+        z = z + spread * torch.randn(z.shape, generator=dice, device=z.device)
+    return z

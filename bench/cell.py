@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-PURPOSES = ("split", "score", "tune", "fit", "sample", "minority")
+PURPOSES = ("split", "score", "tune", "fit", "sample", "minority", "guidance")
 STATUSES = ("done", "failed", "timeout", "skipped")
 
 
@@ -17,7 +17,8 @@ class Cell:
 
     dataset: canonical name. source: what to open it by (the name, or the path of a user's TOML). data: identity of the
     table's bytes, "" where it is absent. version: of the generator's code. params: hyperparameters as JSON. samples:
-    subjects to draw, 0 for as many as train. tune: the tuning budget as JSON, "" for none.
+    subjects to draw, 0 for as many as train. tune: the tuning budget as JSON, "" for none. conditions,
+    prompts: what is asked of the fitted generator beside a sample (bench/ask.py), as JSON, "" for nothing.
     """
 
     dataset: str
@@ -32,6 +33,8 @@ class Cell:
     samples: int = 0
     threads: int = 1
     tune: str = ""
+    conditions: str = ""
+    prompts: str = ""
 
     @property
     def key(self) -> str:
@@ -40,7 +43,8 @@ class Cell:
         >>> Cell("sim-ehr", "sim-ehr", "d1", "random", "ou", "ou", "1", "{}", 0).key.rpartition(".")[0]
         'sim-ehr.ou.r0'
         """
-        decides = {k: v for k, v in asdict(self).items() if k not in ("label", "source")}
+        asked = {k for k in ("conditions", "prompts") if not getattr(self, k)}
+        decides = {k: v for k, v in asdict(self).items() if k not in {"label", "source", *asked}}
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:10]
         readable = re.sub(r"[^A-Za-z0-9-]+", "-", f"{self.dataset}").strip("-")
         return f"{readable}.{re.sub(r'[^A-Za-z0-9-]+', '-', self.label)}.r{self.replicate}.{digest}"

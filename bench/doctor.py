@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import generators
+from bench.ask import draw
 from bench.datasets import open_dataset
 from bench.datasets.law import LawError, check_like, subjects
 from bench.datasets.split import split
 from bench.errors import BenchError
-from bench.run import draw, fit, hand_over
+from bench.run import fit, hand_over
 from generators.base import Generator, NotFitted, Unsupported
 
 if TYPE_CHECKING:

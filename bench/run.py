@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import generators
 import metrics
+from bench.ask import answers, ask, taken
 from bench.cell import Cell, Fault, Record
 from bench.datasets import open_dataset
 from bench.errors import BenchError
 from bench.store import Store, StoreError, check_stage, read_parquet, stage
-from generators.base import Unsupported, reject
+from generators.base import Unsupported
 from generators.state import PLAIN, count
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from bench.datasets.source import Source
     from bench.datasets.split import Split
 
-MOST_MINORITY = 50_000
-MOST_TRUTH = 5_000  # subjects of a known process that a condition's samples are compared with
 FULL_DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO)
 Phase = Callable[[str], None]
 
@@ -83,17 +82,13 @@ def _run(cell: Cell, store: Store, source: Source, metric_names: list[str], ente
     from metrics.tables import Tables
 
     drawn = store.samples(cell.key)
-    minority = drawn / "minority.parquet"
     about = json.loads((drawn / "about.json").read_text())
-    positives = read_parquet(minority) if minority.exists() else None
     tables = Tables(
         parts.train,
         parts.holdout,
         read_parquet(drawn / "synth.parquet"),
-        minority=positives,
-        no_minority=about["no_minority"],
-        conditions=_conditions(cell, source, data, positives),
         roles=asdict(data.roles),
+        **vars(answers(cell, source, data, parts.train, drawn)),
     )
     scores = score_cell(cell, store, tables, metric_names)
     row = generators.find(cell.generator)
@@ -113,24 +108,10 @@ def _run(cell: Cell, store: Store, source: Source, metric_names: list[str], ente
     return Record(cell, "done", None, scores, facts)
 
 
-def _conditions(cell: Cell, source: Source, data: Data, positives: pd.DataFrame | None) -> dict[str, Any]:
-    """What was drawn for a condition: the minority, beside the known process under it on simulated data."""
-    if positives is None:
-        return {}
-    from bench.datasets.law import subjects
-    from metrics.tables import Condition
-
-    given = {data.roles.target: True}
-    n = min(len(subjects(positives)), MOST_TRUTH)
-    truth = source.redraw(n, given, cell.seed("score")) if source.simulated else None
-    return {"target": Condition(given, positives, truth)}
-
-
 def _sample(cell: Cell, store: Store, source: Source, data: Data, parts: Split, enter: Phase) -> None:
     """Tune, fit, sample and check; each stage kept as it is done."""
-    from bench.datasets.law import check_like, per_subject, subjects
+    from bench.datasets.law import check_like, subjects
 
-    target, static = data.roles.target, data.roles.static
     params = json.loads(cell.params)
     if cell.tune:
         from bench.tune import has_space, tuned
@@ -144,24 +125,12 @@ def _sample(cell: Cell, store: Store, source: Source, data: Data, parts: Split, 
     enter("sample")
     n = cell.samples or len(subjects(parts.train))
     synth = generator.sample(n, seed=cell.seed("sample"))
-    check_like(synth, parts.train, n, static=static, what="samples")
-    y = per_subject(parts.train, target)
-    wanted = min(2 * (len(y) - 2 * int(y.sum())), MOST_MINORITY)
-    no_minority, minority = "the positive class is not the rare one", None
+    check_like(synth, parts.train, n, static=data.roles.static, what="samples")
     enter("minority")
-    if wanted > 0:
-        try:
-            minority = draw(generator, wanted, given={target: True}, seed=cell.seed("minority"))
-            check_like(minority, parts.train, wanted, static=static, what="minority samples")
-            no_minority = ""
-        except (Unsupported, NotImplementedError) as error:
-            no_minority = f"no minority samples: {error}"
     with stage(store.samples(cell.key)) as folder:
         synth.to_parquet(folder / "synth.parquet")
-        if minority is not None:
-            minority.to_parquet(folder / "minority.parquet")
         about = {
-            "no_minority": no_minority,
+            **ask(cell, generator, data, parts.train, folder),
             "n_parameters": count(generator),
             "params": resolved(generator, params),
         }
@@ -198,7 +167,7 @@ def fit(generator: Any, train: pd.DataFrame, data: Data, *, seed: int, log: Call
         "seed": seed,
         "log": log or _print_progress,
     }
-    generator.fit(train.copy(), **_taken(generator.fit, offered))
+    generator.fit(train.copy(), **taken(generator.fit, offered))
     return generator
 
 
@@ -207,13 +176,6 @@ def resolved(generator: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     names = inspect.signature(type(generator)).parameters
     stored = {n: getattr(generator, n) for n in names if isinstance(getattr(generator, n, None), PLAIN)}
     return {**{k: v for k, v in stored.items() if v is not None}, **params}
-
-
-def draw(generator: Any, n: int, *, given: Mapping[str, object], seed: int) -> pd.DataFrame:
-    """n subjects that satisfy a condition; by rejection where the generator's `sample` does not take `given`."""
-    if "given" in _taken(generator.sample, {"given": given}):
-        return generator.sample(n, given=given, seed=seed)
-    return reject(lambda k, s: generator.sample(k, seed=s), n, given, seed=seed)
 
 
 def hand_over(name: str, source: Source) -> dict[str, Any]:
@@ -273,13 +235,6 @@ def _fault(error: Exception, phase: str, shareable: bool) -> tuple[str, Fault]:
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or "no message"
     return text if len(text) <= 200 else text[:197] + "..."
-
-
-def _taken(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
-    parameters = inspect.signature(function).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return dict(offered)
-    return {k: v for k, v in offered.items() if k in parameters}
 
 
 def _print_progress(step: int, **values: float) -> None:

@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 import generators
 import metrics
+from bench.ask import prompts_of
 from bench.cell import Cell
 from bench.datasets import open_dataset
+from bench.datasets.name import base
 from bench.datasets.own import first_fault, read_toml
 from bench.datasets.source import Source
 from bench.errors import BenchError, unknown
@@ -24,10 +26,16 @@ class _Strict(BaseModel):
 
 
 class DatasetUse(_Strict):
-    """One dataset of a suite: a name with cuts or the path of a TOML, and how it is split."""
+    """One dataset of a suite: a name with cuts or the path of a TOML, how it is split, what is asked beside samples.
+
+    conditions: lists of flags that subjects drawn for a condition should all have. prompts: which of the dataset's
+    prompt files (bench/prompts/) is put to generators that take prompts; "" for none.
+    """
 
     name: str
     split: Literal["random", "time"] = "random"
+    conditions: tuple[tuple[str, ...], ...] = ()
+    prompts: Literal["", "building", "final"] = ""
 
 
 class GeneratorUse(_Strict):
@@ -121,6 +129,7 @@ def _check(suite: Suite) -> None:
         source = open_dataset(use.name, None)
         if use.split == "time" and not source.ordered:
             raise BenchError(f"dataset '{use.name}': split = 'time', but it has no time order")
+        _prompts(use)
     for gen in suite.generators:
         generators.check(gen.name, gen.params)
     labels = [g.label or g.name for g in suite.generators]
@@ -139,6 +148,7 @@ def cells(suite: Suite, data_dir: Path | None) -> Iterator[tuple[Cell, Source, s
         source = open_dataset(use.name, data_dir)
         absent = source.absence() or ""
         identity = "" if absent else source.identity
+        conditions = json.dumps([dict.fromkeys(c, True) for c in use.conditions]) if use.conditions else ""
         for replicate in range(suite.replicates):
             for gen in suite.generators:
                 row = generators.find(gen.name)
@@ -156,8 +166,14 @@ def cells(suite: Suite, data_dir: Path | None) -> Iterator[tuple[Cell, Source, s
                     samples=suite.samples,
                     threads=suite.threads,
                     tune=json.dumps(suite.tune.model_dump(), sort_keys=True) if tunable and suite.tune else "",
+                    conditions=conditions,
+                    prompts=_prompts(use),
                 )
                 yield cell, source, absent or _impossible(row, source)
+
+
+def _prompts(use: DatasetUse) -> str:
+    return prompts_of(base(use.name), use.prompts) if use.prompts else ""
 
 
 def _impossible(row: generators.Row, source: Source) -> str:

@@ -62,7 +62,7 @@ def cmd(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
 def prompt_accuracy(t: Tables, *, seed: int) -> Score | Undefined:
     """Mean over prompts of the mean share of its expectations that its samples meet."""
     if not t.prompts:
-        return Undefined("no prompts were answered")
+        return Undefined(t.no_prompts)
     own = [_met(p.samples, p.expected) for p in t.prompts]
     return Score(float(np.mean(own)), None, len(own))
 
@@ -70,16 +70,17 @@ def prompt_accuracy(t: Tables, *, seed: int) -> Score | Undefined:
 def prompt_gain(t: Tables, *, seed: int) -> Score | Undefined:
     """That accuracy minus the mean share of its expectations that the samples of the other prompts meet."""
     if len(t.prompts) < 2:
-        return Undefined("fewer than two prompts were answered")
+        return Undefined(t.no_prompts if not t.prompts else "one prompt: nothing to compare it with")
     own = [_met(p.samples, p.expected) for p in t.prompts]
     others = [np.mean([_met(o.samples, p.expected) for o in t.prompts if o is not p]) for p in t.prompts]
     return Score(float(np.mean(own) - np.mean(others)), None, len(own))
 
 
 def _each(t: Tables, value: Callable[[Condition], Score | Undefined]) -> dict[str, Score | Undefined]:
-    if not t.conditions:
+    lacking: dict[str, Score | Undefined] = {name: Undefined(reason) for name, reason in t.no_conditions.items()}
+    if not t.conditions and not lacking:
         return {"": Undefined("nothing was drawn for a condition")}
-    return {name: value(condition) for name, condition in t.conditions.items()}
+    return {name: value(condition) for name, condition in t.conditions.items()} | lacking
 
 
 def _compared(t: Tables, c: Condition) -> pd.DataFrame:
@@ -107,7 +108,9 @@ def _met(samples: pd.DataFrame, expected: Mapping[str, Any]) -> float:
     """Mean share of expectations met by these subjects."""
     first, met = _subjects(samples), []
     for name, value in expected.items():
-        if isinstance(value, Set):
+        if isinstance(value, Set) and name in samples.columns:
+            met.append(first[name].isin(value).to_numpy(dtype=bool))
+        elif isinstance(value, Set):
             known = [c for c in value if c in samples.columns]
             whose = samples[known].any(axis=1).groupby(level="subject", sort=False).any()
             met.append(whose.to_numpy(dtype=bool))

@@ -36,8 +36,8 @@ class Condition:
 class Prompt:
     """Subjects drawn for one text, and what the text says of them.
 
-    expected: column -> a value to equal, (low, high) to lie between, or a set of code columns of which one is enough
-    (its key is then a name for the group).
+    expected: column -> a value to equal, (low, high) to lie between, or a set of levels of which one; or a name that is
+    no column -> a set of code columns of which one is enough.
     """
 
     expected: Mapping[str, Any]
@@ -51,7 +51,7 @@ class Tables:
     positive class, for augmentation) obey one law: same columns, dtypes and index names. roles: a mapping with
     `target` and, where there are any, `static`, `codes`, `sensitive`, `quasi`. judges: name -> class with fit(x, y)
     and predict_proba(x), further downstream models. conditions: name -> samples drawn for a condition. prompts: samples
-    drawn for texts.
+    drawn for texts. no_...: why something was not drawn.
     """
 
     def __init__(
@@ -65,7 +65,9 @@ class Tables:
         no_minority: str = "no synthetic minority was drawn",
         judges: Mapping[str, Any] | None = None,
         conditions: Mapping[str, Condition] | None = None,
+        no_conditions: Mapping[str, str] | None = None,
         prompts: Sequence[Prompt] = (),
+        no_prompts: str = "",
     ) -> None:
         strange = set(roles) - ROLES
         if strange or "target" not in roles:
@@ -77,7 +79,9 @@ class Tables:
         self.quasi: tuple[str, ...] = tuple(sorted(roles.get("quasi", ())))
         self.judges = dict(judges or {})
         self.conditions = dict(conditions or {})
+        self.no_conditions = dict(no_conditions or {})
         self.prompts = tuple(prompts)
+        self.no_prompts = no_prompts or "no prompts were answered"
         self.no_minority = no_minority
         given = {"train": train, "holdout": holdout, "synth": synth, "minority": minority}
         self._tables = {name: _canonical(t, train, name) for name, t in given.items() if t is not None}

@@ -22,7 +22,8 @@ class Dataset:
 
     shape: the native shape of the table. access: "simulated", "packaged" (comes with a dependency) or "open".
     load: "module:function" of a loader. draw, roles: "module:function" of a simulator.
-    params: what its name may set, with defaults (0 = no cut). folders: where its files may be, first match wins.
+    params: what its name may set, with defaults (0: no cut; target "": its own, else a code takes its place).
+    folders: where its files may be, first match wins.
     files: file -> sha256 known (None where it is not). expected: facts that a whole copy has. order: the source's
     column that orders subjects in time, where there is one. size: subjects, columns and positives of the uncut
     table, duplicates included.
@@ -47,7 +48,8 @@ class Dataset:
     version: int = 1
 
 
-_CUTS = {"codes": 0, "rows": 0}
+_CUTS: dict[str, Value] = {"codes": 0, "rows": 0}
+_TARGETED: dict[str, Value] = {**_CUTS, "target": ""}
 _UCI = "https://archive.ics.uci.edu/dataset/296"
 _DIABETES_FILES = {"dataset_diabetes.zip": "3a17a3b55b6dd4a1926703185c0ad8e2ed30bc8e2f9b927cdd1000b733d1de8e"}
 _DIABETES_COUNTS = {"encounters": 101_766, "patients": 71_518, "diagnosis_codes": 881}
@@ -57,7 +59,7 @@ _ROWS = (
         "sim-ehr", "codes", "simulated", "Apache-2.0", "bench/datasets/sim_codes.py",
         "people with ICD-10 categories: latent clusters, age and sex effects, pairs; target 8 %",
         draw="bench.datasets.sim_codes:draw", roles="bench.datasets.sim_codes:roles",
-        params={"rows": 5_000, "codes": 200},
+        params={"rows": 5_000, "codes": 200, "target": ""},
         size=(5_000, 203, 406),
     ),
     Dataset(
@@ -88,7 +90,7 @@ _ROWS = (
     Dataset(
         "diabetes130", "codes", "open", "CC BY 4.0", _UCI,
         "patients of 130 US hospitals: ICD-9 categories and drugs; target: readmitted within 30 days",
-        load="bench.datasets.diabetes130:load", params=_CUTS, folders=("diabetes130",), files=_DIABETES_FILES,
+        load="bench.datasets.diabetes130:load", params=_TARGETED, folders=("diabetes130",), files=_DIABETES_FILES,
         expected=_DIABETES_COUNTS,
         size=(71_518, 908, 8_834),
     ),

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bench.datasets.law import Roles, per_subject, subjects, take
-from bench.errors import BenchError
+from bench.errors import BenchError, unknown
 
 
 class DataError(BenchError):
@@ -43,6 +43,15 @@ def has_columns(frame: pd.DataFrame, expected: list[str], what: str) -> None:
     absent = [c for c in expected if c not in frame.columns]
     if absent:
         raise DataError(f"{what}: lacks column {', '.join(absent[:5])}: a different file")
+
+
+def retarget(data: Data, code: str) -> Data:
+    """A code as the target of a flat table; the former target stays as one more flag."""
+    r = data.roles
+    if code not in r.codes:
+        raise unknown("target", code, r.codes)
+    roles = replace(r, target=code, codes=tuple(c for c in r.codes if c != code))
+    return replace(data, roles=roles)
 
 
 def cut_codes(data: Data, k: int) -> Data:

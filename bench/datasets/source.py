@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # pandas is loaded when a table is, not when a name is
     from bench.datasets import Dataset
     from bench.datasets.data import Data
 
-GENERIC_CUTS = ("codes", "rows")
+GENERIC_CUTS = ("codes", "rows", "target")
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,8 @@ class Source:
         cuts = dict(self.name.cuts)
         if self.row.drop_duplicates:
             data = _unique(data)
+        if "target" in cuts:
+            data = d.retarget(data, str(cuts["target"]))
         if not self.simulated:
             if "codes" in cuts:
                 data = d.cut_codes(data, int(cuts["codes"]))
@@ -159,8 +161,7 @@ class Source:
 
     def _params(self) -> dict[str, Value]:
         params = {**self.row.params, **dict(self.name.cuts)}
-        params.pop("rows", None)
-        return params
+        return {k: v for k, v in params.items() if k not in ("rows", "target")}
 
     def _read(self) -> Data:
         from bench.datasets.data import Data

@@ -1,0 +1,1 @@
+"""Prompts by dataset, as TOML: NAME.building.toml to develop with, NAME.final.toml to report."""

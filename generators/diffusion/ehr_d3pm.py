@@ -22,24 +22,25 @@ from generators.base import Generator, Log, Unsupported, quiet, reject
 from generators.diffusion.guidance import langevin
 from generators.diffusion.multinomial import Kernel
 from generators.diffusion.nets import CodeTransformer, VectorDenoiser
-from generators.diffusion.places import Denoiser, Places, Process, ancestral, times
+from generators.diffusion.places import HIDDEN2, Denoiser, Places, Process, ancestral, times
 from generators.encode import Tokens
 from generators.training import build, device, train, weights_of, with_weights
 
 GUIDANCES = ("clamp", "langevin", "cfg")
 BUDGET = 2**25  # numbers of one activation while sampling
+PASSES, LEAST_STEPS, MOST_STEPS = 80, 1_200, 16_000
 SHOWN = 0.5  # classifier-free: share of subjects whose training step is told some of their flags
 
 
 class EHRD3PM(Generator):
     """Multinomial diffusion over tokens.
 
-    steps, batch, lr, weight_decay, dropout, ema, patience, auxiliary (weight of the cross-entropy beside the exact
-    loss): training. net: "mlp" (a residual MLP over the whole vector) or "transformer" (over codes), of this width and
-    depth; heads, rank (Linformer's; 0 for full attention) and codes_per_token belong to the transformer. noise:
-    "uniform", "marginal", "absorbing". schedule: "cosine", "linear". total: time steps of the chain. sample_steps: how
-    many of them sampling takes. skip: see the module. bins: of numbers. cover: share of subjects whose whole length
-    fits the grid of a longitudinal table. faster: torch.compile.
+    steps (0: 80 passes over train, but 1,200 to 16,000 steps), batch, lr, weight_decay, dropout, ema, patience,
+    auxiliary (weight of the cross-entropy beside the exact loss): training. net: "mlp" (a residual MLP over the whole
+    vector) or "transformer" (over codes), of this width and depth; heads, rank (Linformer's; 0 for full attention) and
+    codes_per_token belong to the transformer. noise: "uniform", "marginal", "absorbing". schedule: "cosine", "linear".
+    total: time steps of the chain. sample_steps: how many of them sampling takes. skip: see the module. bins: of
+    numbers. cover: share of subjects whose whole length fits the grid of a longitudinal table. faster: torch.compile.
 
     guidance: how `given` is met. "clamp" holds the given places fixed; "langevin" moves the last layer by `inner` steps
     of size eta towards p(given | layer), with lam on the divergence, tau on the noise and guidance_scale on the
@@ -47,10 +48,10 @@ class EHRD3PM(Generator):
     """
 
     def __init__(
-        self, steps: int = 4_000, batch: int = 256, lr: float = 1e-3, weight_decay: float = 0.0, dropout: float = 0.0,
+        self, steps: int = 0, batch: int = 256, lr: float = 1e-3, weight_decay: float = 0.0, dropout: float = 0.0,
         ema: float = 0.999, auxiliary: float = 0.0, patience: int = 10, net: str = "mlp", width: int = 256,
         depth: int = 3, heads: int = 4, rank: int = 32, codes_per_token: int = 1, noise: str = "absorbing",
-        schedule: str = "cosine", total: int = 1_000, sample_steps: int = 50, skip: bool = True, bins: int = 32,
+        schedule: str = "cosine", total: int = 1_000, sample_steps: int = 100, skip: bool = True, bins: int = 32,
         cover: float = 0.995, faster: bool = False, guidance: str = "clamp", guidance_scale: float = 1.0,
         eta: float = 0.1, lam: float = 0.1, tau: float = 0.0, inner: int = 5,
     ) -> None:  # fmt: skip
@@ -165,14 +166,18 @@ class EHRD3PM(Generator):
             xt2, xt = process.noised(x2, x, kernel, dice)
             out2, out, flags = net(xt2, xt, t / self.total, self._shown(x2, dice))
             u2, u = process.beliefs(out2.float(), out.float(), xt2, xt, kernel, skip=self.skip)
-            exact, ce = process.loss(u2, u, x2, x, xt2, xt, kernel)
-            bound = self.total * exact.mean()
+            bound = self.total * process.loss(u2, u, x2, x, xt2, xt, kernel).mean()
             if not net.training:
                 return bound
-            return (bound + self.auxiliary * ce.mean()) / 10 + binary_cross_entropy_with_logits(flags.float(), x2)
+            extra = self.auxiliary and process.cross_entropy(u2, u, x2, x, xt2, xt, kernel).mean()
+            # a flag in sight needs no reading: what is learned is p(c | the rest)
+            unseen = (xt2 == HIDDEN2).float() if places.hides else torch.ones_like(xt2)
+            read = binary_cross_entropy_with_logits(flags.float(), x2, unseen, reduction="sum")
+            return (bound + self.auxiliary * extra) / 10 + read / unseen.sum().clamp(min=1)
 
+        steps = self.steps or min(max(PASSES * len(data[0]) // self.batch, LEAST_STEPS), MOST_STEPS)
         net = train(
-            net, loss, data, seed=seed, steps=self.steps, batch=self.batch, lr=self.lr, weight_decay=self.weight_decay,
+            net, loss, data, seed=seed, steps=steps, batch=self.batch, lr=self.lr, weight_decay=self.weight_decay,
             ema=self.ema, patience=self.patience, faster=self.faster, log=log,
         )  # fmt: skip
         return weights_of(net)
@@ -231,9 +236,10 @@ class EHRD3PM(Generator):
             z = net.net.latent(x2, x, t)
             place = torch.tensor(list(guided), device=at)
             sign = torch.tensor([2.0 * v - 1 for v in guided.values()], device=at)
+            unseen = x2[:, place] == HIDDEN2 if places.hides else torch.ones_like(x2[:, place])
             y = langevin(
                 z, lambda y: beliefs(net.net.head(y), x2, x, t),
-                lambda y: logsigmoid(sign * net.flags(y)[:, place]).sum(1),
+                lambda y: (unseen * logsigmoid(sign * net.flags(y)[:, place])).sum(1),
                 scale=self.guidance_scale, eta=self.eta, lam=self.lam, tau=self.tau, steps=self.inner, dice=dice,
             )  # fmt: skip
             return beliefs(net.net.head(y), x2, x, t)
@@ -275,6 +281,8 @@ class Guided(nn.Module):
         super().__init__()
         self.net: Any = net
         self.classifier = nn.Linear(width, d2)
+        nn.init.zeros_(self.classifier.weight)
+        nn.init.zeros_(self.classifier.bias)
 
     def forward(
         self, x2: Tensor, x: Tensor, t: Tensor, condition: Tensor | None = None

@@ -15,6 +15,8 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
+from torch.nn.functional import cross_entropy
 
 from generators.diffusion import multinomial as mn
 from generators.diffusion.multinomial import Kernel
@@ -127,25 +129,28 @@ class Process:
             -1, x[..., None], -own[..., None].to(out)
         )
 
-    def loss(
-        self, u2: Tensor, u: Tensor, x02: Tensor, x0: Tensor, xt2: Tensor, xt: Tensor, kernel: Kernel
-    ) -> tuple[Tensor, Tensor]:
-        """KL of the step from t to s, and cross-entropy of x0, each summed over a subject's places (b,), in nats."""
-        softplus = torch.nn.functional.softplus
-        sign = 1 - 2 * x02
+    def loss(self, u2: Tensor, u: Tensor, x02: Tensor, x0: Tensor, xt2: Tensor, xt: Tensor, kernel: Kernel) -> Tensor:
+        """KL of the step from t to s, summed over a subject's places (b,), in nats."""
         if self.places.hides:
-            ce2 = softplus(sign * u2) * (xt2 == HIDDEN2)
-            ce = torch.nn.functional.cross_entropy(u.transpose(1, 2), x0, reduction="none") * (xt == self.places.k)
-            total = ce2.sum(1) + ce.sum(1)
-            return total * (kernel.b_t - kernel.b_s)[:, 0] / kernel.b_t[:, 0], total
+            return self.cross_entropy(u2, u, x02, x0, xt2, xt, kernel) * ((kernel.b_t - kernel.b_s) / kernel.b_t)[:, 0]
         kl = mn.kl2(u2, x02, xt2, kernel, self.pi2).sum(1)
-        ce = softplus(sign * (u2 + mn.evidence2(xt2, kernel.a_t, kernel.b_t, self.pi2))).sum(1)
-        if u.shape[1]:
-            kl = kl + mn.kl(u, x0, xt, kernel, self.pi).sum(1)
-            own = mn.evidence(xt, kernel.a_t, kernel.b_t, self.pi)[..., None]
-            logits = u.scatter_add(-1, xt[..., None], own.to(u))
-            ce = ce + torch.nn.functional.cross_entropy(logits.transpose(1, 2), x0, reduction="none").sum(1)
-        return kl, ce
+        return kl + mn.kl(u, x0, xt, kernel, self.pi).sum(1) if u.shape[1] else kl
+
+    def cross_entropy(
+        self, u2: Tensor, u: Tensor, x02: Tensor, x0: Tensor, xt2: Tensor, xt: Tensor, kernel: Kernel
+    ) -> Tensor:
+        """-log p(x0 | xt), summed over a subject's places (b,), in nats; a place in sight is certain."""
+        if self.places.hides:
+            two = bce(u2, x02, (xt2 == HIDDEN2).to(u2), reduction="none").sum(1)
+            if not u.shape[1]:
+                return two
+            return two + (cross_entropy(u.transpose(1, 2), x0, reduction="none") * (xt == self.places.k)).sum(1)
+        two = bce(u2 + mn.evidence2(xt2, kernel.a_t, kernel.b_t, self.pi2), x02, reduction="none").sum(1)
+        if not u.shape[1]:
+            return two
+        own = mn.evidence(xt, kernel.a_t, kernel.b_t, self.pi)[..., None]
+        logits = u.scatter_add(-1, xt[..., None], own.to(u))
+        return two + cross_entropy(logits.transpose(1, 2), x0, reduction="none").sum(1)
 
     def step(
         self, u2: Tensor, u: Tensor, xt2: Tensor, xt: Tensor, kernel: Kernel, dice: torch.Generator

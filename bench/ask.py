@@ -95,6 +95,15 @@ def taken(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str,
     return {k: v for k, v in offered.items() if k in parameters}
 
 
+def check(cell: Cell, data: Data) -> None:
+    """Raise BenchError where a condition names what is no flag of the dataset."""
+    flags = [str(c) for c, dtype in data.table.dtypes.items() if str(dtype) == "bool"]
+    for given in conditions(cell).values():
+        for name in given:
+            if name not in flags:
+                raise unknown(f"condition on {cell.dataset}: flag", name, flags)
+
+
 def ask(cell: Cell, generator: Any, data: Data, train: pd.DataFrame, folder: Path) -> dict[str, Any]:
     """Draw all that a cell asks for into a folder; gives what `about.json` says of it."""
     from bench.datasets.law import check_like, per_subject

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import generators
 import metrics
-from bench.ask import answers, ask, taken
+from bench.ask import answers, ask, check, taken
 from bench.cell import Cell, Fault, Record
 from bench.datasets import open_dataset
 from bench.errors import BenchError
@@ -72,6 +72,7 @@ def _run(cell: Cell, store: Store, source: Source, metric_names: list[str], ente
     if source.identity != cell.data:
         raise BenchError(f"dataset {cell.dataset}: its files have changed since the suite was read; run again")
     data = store.table(source)
+    check(cell, data)
     enter("split")
     from bench.datasets.split import split
 

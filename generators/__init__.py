@@ -59,6 +59,10 @@ _ROWS = (
         "Chawla et al. 2002, doi:10.1613/jair.953; imbalanced-learn",
     ),
     Row(
+        "mixture", "generators.classical:Mixture", "classical", ("codes", "table"), "latent classes, fitted by EM",
+        "Lazarsfeld and Henry 1968; Dempster et al. 1977, doi:10.1111/j.2517-6161.1977.tb01600.x",
+    ),
+    Row(
         "ou", "generators.diffusion.ou:OU", "diffusion", ("table",), "Ornstein-Uhlenbeck diffusion, class-conditional",
         "Le 2024, arXiv:2412.10948",
     ),

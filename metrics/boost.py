@@ -36,11 +36,56 @@ def f1(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
     return _at_thresholds(t, seed, lambda tp, fp, fn: 2 * tp / np.maximum(2 * tp + fp + fn, 1e-12))
 
 
+def auroc(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
+    """AUROC after augmentation."""
+    y = t.y("holdout")
+    w = resample.weights(len(y), seed=seed)
+    return _each(t, seed, ("",), lambda score, best, threshold: resample.auroc(y, score, w))
+
+
 def auprc(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
     """Average precision after augmentation."""
     y = t.y("holdout")
     w = resample.weights(len(y), seed=seed)
     return _each(t, seed, ("",), lambda score, best, threshold: resample.auprc(y, score, w))
+
+
+def balanced_auroc(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
+    """AUROC of judges fitted on synth alone: as drawn ("plain"), with classes weighted alike ("weighted"), and with
+    drawn positives added until balance ("balanced")."""
+    return _balanced(t, seed, resample.auroc)
+
+
+def balanced_auprc(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
+    """Average precision of the same."""
+    return _balanced(t, seed, resample.auprc)
+
+
+def _balanced(t: Tables, seed: int, curve: Callable[..., np.ndarray]) -> dict[str, Score | Undefined]:
+    reason = _impossible(t)
+    if reason:
+        return {"": Undefined(reason)}
+    truth, x, y = t.y("holdout"), t.features("synth"), t.y("synth")
+    w = resample.weights(len(truth), seed=seed)
+    more = t.features("minority")[: max(len(y) - 2 * int(y.sum()), 0)]
+    both, label = np.concatenate([x, more]), np.concatenate([y, np.ones(len(more), bool)])
+    ways = {"plain": (x, y, None), "weighted": (x, y, judges.alike(y)), "balanced": (both, label, None)}
+
+    def fitted(judge: str, way: str) -> np.ndarray:
+        x, y, weight = ways[way]
+        return judges.probability(judges.JUDGES[judge][0], x, y, t.features("holdout"), seed=seed, weight=weight)
+
+    out: dict[str, Score | Undefined] = {}
+    for judge in JUDGED:
+        values = {
+            way: curve(truth, t.once(("balanced", judge, way, seed), lambda j=judge, k=way: fitted(j, k)), w)
+            for way in ways
+        }
+        for way, found in values.items():
+            out[f"{judge}/{way}"] = scored(found, len(truth))
+            if way != "plain":
+                out[f"{judge}/{way}/gain"] = scored(found - values["plain"], len(truth))
+    return out
 
 
 def _at_thresholds(t: Tables, seed: int, value: Callable[..., np.ndarray]) -> dict[str, Score | Undefined]:

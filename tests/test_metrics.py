@@ -21,11 +21,19 @@ SHAPES = {
     "series": "sim-icu[rows=900]",
     "visits": "sim-visits[codes=30,rows=2500]",
 }
-SUFFIX = {"boost_auprc": "xgb/100/gain", "tsrtr_auroc": "1.0/gain", "tsrtr_auprc": "1.0/gain"}
+SUFFIX = {
+    "boost_auroc": "xgb/100/gain",
+    "boost_auprc": "xgb/100/gain",
+    "tsrtr_auroc": "1.0/gain",
+    "tsrtr_auprc": "1.0/gain",
+}
 SUFFIX |= {m: "xgb/100/half/gain" for m in METRICS if m.startswith("boost") and m not in SUFFIX}
+SUFFIX |= {m: "xgb/balanced/gain" for m in METRICS if m.startswith("balanced")}
 SUFFIX |= {m: "target" for m in METRICS if m.startswith("condition")}
 FULL = {m: f"{m}/{SUFFIX[m]}" if m in SUFFIX else m for m in METRICS}
-DEAR = [m for m in METRICS if m.startswith(("boost", "tsrtr", "trtr_weighted"))]  # these fit dozens of models
+DEAR = [
+    m for m in METRICS if m.startswith(("boost", "balanced", "tsrtr", "trtr_weighted"))
+]  # these fit dozens of models
 CHEAP = [m for m in METRICS if m not in DEAR]
 ALL_OF_THEM = (("codes", "smote"), ("codes", "copycat"), ("table", "oracle"), ("series", "smote"), ("visits", "smote"))
 # reasons that a lawful table may give on a shape that the metric is defined on

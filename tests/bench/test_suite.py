@@ -19,7 +19,7 @@ def suite(folder: Path, text: str):
 
 
 def test_packaged_suites_are_sound() -> None:
-    assert known_suites() == ["full", "open", "smoke"]
+    assert known_suites() == ["full", "open", "rare", "smoke"]
     for name in known_suites():
         found = find_suite(name)
         assert found.name == name
@@ -57,6 +57,11 @@ def test_full_has_every_dataset_and_generator() -> None:
         (GOOD.replace('["marginal"]', '[{ name = "smote", params = { kk = 3 } }]'), "no parameter 'kk'"),
         (GOOD.replace('["breast-cancer"]', '[{ name = "breast-cancer", split = "time" }]'), "no time order"),
         (GOOD.replace('["breast-cancer"]', '[{ name = "breast-cancer", split = "tiem" }]'), "key 'datasets.0.split'"),
+        (
+            GOOD.replace('["breast-cancer"]', '[{ name = "breast-cancer", prompts = "final" }]'),
+            "unknown dataset with prompts 'breast-cancer':",
+        ),
+        (GOOD.replace('["breast-cancer"]', '[{ name = "sim-ehr", prompts = "finl" }]'), "key 'datasets.0.prompts'"),
         (GOOD.replace('"mine"', '"../mine"'), "key 'name'"),
     ],
 )

@@ -63,7 +63,8 @@ class ResidualMLP(nn.Module):
 
 # --- denoisers of tokens: what is seen at time t -> corrections of the log-belief in each level of each place ---
 # Places with two levels come as x2 (b, d2), floats 0 and 1, or 2 where hidden; the others as x (b, d) int64, k hidden.
-# `latent` is the last layer before the output, in which guidance moves; `head` is linear.
+# A time t is (b,), or (1,) for all rows. `latent` is the last layer before the output, in which guidance moves; `head`
+# is linear.
 
 
 class VectorDenoiser(nn.Module):
@@ -147,7 +148,7 @@ class CodeTransformer(nn.Module):
 
     def latent(self, x2: Tensor, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """The last layer (b, tokens, width)."""
-        b, spare = len(t), self.groups * self.together - self.d2
+        b, spare = len(x2), self.groups * self.together - self.d2
         state = nn.functional.pad(x2, (0, spare)).view(b, self.groups, self.together)
         # (b, g, together) x (g, together, width): a sum of state embeddings without an embedding per place in memory
         table = self.states2.view(self.groups, self.together, -1, self.states2.shape[-1])

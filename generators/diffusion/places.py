@@ -185,7 +185,7 @@ def ancestral(
     x2, x = process.start(n, dice)
     at = x2.device
     for t, s in pairwise(visited.tolist()):
-        now = torch.full((n,), t, device=at)
+        now = torch.full((1,), t, device=at)  # one time for all: what depends on it alone is computed once
         kernel = Kernel.between(torch.full_like(now, s), now, process.places.schedule)
         if known is not None:
             x2, x = known(x2, x, kernel)

@@ -29,6 +29,7 @@ from generators.training import build, device, train, weights_of, with_weights
 
 BATCH = 4_096  # subjects sampled at once
 LOW, HIGH = -20.0, 20.0
+PASSES, LEAST_AE_STEPS, LEAST_STEPS, MOST_STEPS = 80, 2_000, 3_000, 12_000
 ANY = 2  # the class of a subject of either
 
 
@@ -36,18 +37,19 @@ class HealthForge(Generator):
     """Latent diffusion over the matrix view, conditional on the target's class and on text.
 
     ae_steps, hidden, latent, jitter, ae_dropout: the autoencoder. steps, batch, lr, width, depth, dropout, ema: the
-    denoiser, which attends over `tokens` pieces of the latent (1: the published network, in which attention is a linear
-    map). objective: "eps" or "v". scale: of classifier-free guidance by text, drop: how often text and class are left
-    out in training. v: interpolation of the two variances of the ancestral step. sample_steps: of the chain. decode:
-    "sample" or "threshold". balanced: the published loss of the autoencoder. texts: the most subjects described to the
-    network, 0 for none (no text is then understood). encoder: folder of a sentence encoder, "" for the packaged MiniLM.
-    rewriter, judge: local path or hub name of language models that rewrite the sentences and judge the result; ""
-    for none. cover: share of subjects whose whole length fits the grid of a longitudinal table.
+    denoiser (steps of either, 0: 80 passes over train, at least 2,000 and 3,000, at most 12,000). It attends over
+    `tokens` pieces of the latent (1: the published network, in which attention is a linear map). objective: "eps" or
+    "v". scale: of classifier-free guidance by text. drop: how often text and class are left out in training. v:
+    interpolation of the two variances of the ancestral step. sample_steps: of the chain. decode: "sample" or
+    "threshold". balanced: the published loss of the autoencoder. texts: the most subjects described to the network, 0
+    for none (no text is then understood). encoder: folder of a sentence encoder, "" for the packaged MiniLM. rewriter,
+    judge: local path or hub name of language models that rewrite the sentences and judge the result; "" for none.
+    cover: share of subjects whose whole length fits the grid of a longitudinal table.
     """
 
     def __init__(
-        self, ae_steps: int = 2_000, hidden: int = 256, latent: int = 16, jitter: float = 0.6, ae_dropout: float = 0.1,
-        steps: int = 3_000, batch: int = 256, lr: float = 1e-3, width: int = 64, depth: int = 3, dropout: float = 0.0,
+        self, ae_steps: int = 0, hidden: int = 256, latent: int = 16, jitter: float = 0.6, ae_dropout: float = 0.1,
+        steps: int = 0, batch: int = 256, lr: float = 1e-3, width: int = 64, depth: int = 3, dropout: float = 0.0,
         ema: float = 0.999, tokens: int = 4, objective: str = "v", scale: float = 1.0, drop: float = 0.2,
         v: float = 0.1, sample_steps: int = 100, decode: str = "sample", balanced: bool = False, texts: int = 4_000,
         encoder: str = "", rewriter: str = "", judge: str = "", cover: float = 0.995,
@@ -116,8 +118,8 @@ class HealthForge(Generator):
         words, who = self._described(train, seed) if self.texts else (np.zeros((0, 2, 1), np.float32), np.zeros(0, int))
         self.words_ = int(words.shape[2])
         z = ((z - self.center_) / self.spread_).astype(np.float32)
-        later = log if not stopped else _stop
-        self.weights_ = self._train_denoiser(z, y, words, who, seed, lambda step, **v: later(self.ae_steps + step, **v))
+        later, done = _stop if stopped else log, self._steps(self.ae_steps, len(x), LEAST_AE_STEPS)
+        self.weights_ = self._train_denoiser(z, y, words, who, seed, lambda step, **v: later(done + step, **v))
         self.view_, self.target_, self.rate_ = view, target, float((y == 1).mean())
         return self
 
@@ -163,6 +165,9 @@ class HealthForge(Generator):
         if self.latent % self.tokens:
             raise ValueError(f"latent {self.latent} cannot be cut into {self.tokens} tokens of one size")
 
+    def _steps(self, asked: int, n: int, least: int) -> int:
+        return asked or min(max(PASSES * n // self.batch, least), MOST_STEPS)
+
     def _autoencoder(self, p: int) -> Autoencoder:
         return Autoencoder(p, hidden=self.hidden, latent=self.latent, jitter=self.jitter, dropout=self.ae_dropout)
 
@@ -178,8 +183,8 @@ class HealthForge(Generator):
 
         net = build(lambda: self._autoencoder(x.shape[1]), seed=seed)
         net = train(
-            net, loss, (torch.from_numpy(x),), seed=seed, steps=self.ae_steps, batch=self.batch, lr=self.lr,
-            weight_decay=0.01, log=log,
+            net, loss, (torch.from_numpy(x),), seed=seed, steps=self._steps(self.ae_steps, len(x), LEAST_AE_STEPS),
+            batch=self.batch, lr=self.lr, weight_decay=0.01, log=log,
         )  # fmt: skip
         return weights_of(net)
 
@@ -247,7 +252,8 @@ class HealthForge(Generator):
 
         net = build(self._denoiser, seed=seed)
         data = (torch.from_numpy(z), torch.from_numpy(y), torch.from_numpy(line))
-        net = train(net, loss, data, seed=seed, steps=self.steps, batch=self.batch, lr=self.lr, ema=self.ema, log=log)
+        steps = self._steps(self.steps, len(z), LEAST_STEPS)
+        net = train(net, loss, data, seed=seed, steps=steps, batch=self.batch, lr=self.lr, ema=self.ema, log=log)
         return weights_of(net)
 
     def _draw(self, n: int, y: np.ndarray, words: np.ndarray | None, seed: int) -> pd.DataFrame:

@@ -366,6 +366,39 @@ def test_boost_stands_beside_controls_that_need_no_generator() -> None:
         assert {f"boost_auprc/{judge}/{step}" for step in (0, 5, 50, 100, 200)} <= set(found)
 
 
+def test_balancing_synth_beside_plain_synth_and_class_weights() -> None:
+    train, held, synth = (learnable(n, s, rate=0.04) for n, s in ((800, 3), (2_000, 4), (800, 5)))
+    minority = learnable(8_000, 6, rate=0.5).query("y").iloc[:1_400]
+    names = ["balanced_tstr_auroc", "balanced_tstr_auprc", "tstr_auroc", "boost_auroc", "trtr_auroc"]
+    found = scores(train, held, synth, names=names, minority=minority)
+    for judge in ("xgb", "rf"):  # as drawn, and with nothing added to train, they are the scores of their own name
+        assert found[f"balanced_tstr_auroc/{judge}/plain"].value == found[f"tstr_auroc/{judge}"].value
+        assert found[f"boost_auroc/{judge}/0"].value == found[f"trtr_auroc/{judge}"].value
+        for curve in ("auroc", "auprc"):
+            plain, gain = (found[f"balanced_tstr_{curve}/{judge}/{w}"].value for w in ("plain", "balanced/gain"))
+            assert found[f"balanced_tstr_{curve}/{judge}/balanced"].value == pytest.approx(plain + gain)
+    assert found["balanced_tstr_auroc/xgb/balanced/gain"].value > 0.02  # 736 true positives more than 32
+    copies = scores(train, held, synth, names=names[:1], minority=synth[synth["y"]])
+    assert abs(copies["balanced_tstr_auroc/xgb/balanced/gain"].value) < 0.1  # no more than rebalancing
+    absent = scores(train, held, synth, names=names[:1])
+    assert isinstance(absent["balanced_tstr_auroc"], Undefined)
+
+
+def test_expectations_of_prompts_met_by_hand() -> None:
+    table = flat(
+        sex=pd.Categorical(["f", "f", "m", "m"]), age=[70.0, 30.0, 80.0, np.nan], I50=[True, False, False, False],
+        I51=[False, False, True, False], y=[True, False, True, False],
+    )  # fmt: skip
+    one = Prompt({"sex": "f", "age": (65, 120), "heart": frozenset({"I50", "I51"}), "y": True}, table)
+    two = Prompt({"sex": frozenset({"m"}), "y": False}, table.iloc[2:])
+    t = Tables(table, table, table, roles={"target": "y", "codes": ("I50", "I51")}, prompts=[one, two])
+    found = metrics.score(t, ["prompt_accuracy_score", "prompt_gain_score"], seed=0)
+    own = [(0.5 + 0.5 + 0.5 + 0.5) / 4, (1 + 0.5) / 2]
+    others = [(0 + 0.5 + 0.5 + 0.5) / 4, (0.5 + 0.5) / 2]
+    assert found["prompt_accuracy_score"].value == pytest.approx(np.mean(own))
+    assert found["prompt_gain_score"].value == pytest.approx(np.mean(own) - np.mean(others))
+
+
 def test_only_what_is_asked_for_is_computed() -> None:
     t = Tables(*(learnable(120, s) for s in range(3)), roles={"target": "y"})
     metrics.score(t, ["ks_gap", "cmd_distance"], seed=0)

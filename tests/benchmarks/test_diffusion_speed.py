@@ -142,3 +142,32 @@ def test_linear_attention_is_linear_in_places(benchmark) -> None:
     benchmark.extra_info["power"] = power
     print(f"\ncost grows as d^{power:.2f}: " + ", ".join(f"{d}: {1e3 * s:.0f} ms" for d, s in found.items()))
     assert power < 1.25
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here")
+@pytest.mark.parametrize("net", ["mlp", "transformer"])
+def test_a_gpu_at_1800_codes(benchmark, net: str) -> None:
+    """Training steps a second at d = 1,800, batch 1,024: share of the card's own matrix products, peak memory."""
+    d, b, steps = 1_800, 1_024, 50
+    rng = np.random.default_rng(0)
+    tokens = (rng.random((4 * b, d)) < 0.01).astype(np.int64)
+    made = make("ehr-d3pm", net=net, steps=steps, batch=b, width=512 if net == "mlp" else 128)
+    places = Places.fit(tokens, np.full(d, 2), noise="absorbing", schedule="cosine")
+    model = made._net(places)
+    a = torch.randn(8_192, 8_192, device="cuda", dtype=torch.bfloat16)
+
+    def product() -> None:
+        torch.mm(a, a)
+        torch.cuda.synchronize()
+
+    ceiling = 2 * 8_192**3 / seconds(product, times=10)
+    torch.cuda.reset_peak_memory_stats()
+    benchmark(lambda: made._train(model, places, places.split(tokens), 0, lambda step, **v: None))
+    per_row = sum(p.numel() for p in model.parameters()) if net == "mlp" else 12 * 128**2 * d * made.depth
+    share = 6 * per_row * b * steps / benchmark.stats["min"] / ceiling
+    memory = torch.cuda.max_memory_allocated() / 2**30
+    found = {"rows_per_s": b * steps / benchmark.stats["min"], "share_of_ceiling": share, "peak_gib": memory}
+    benchmark.extra_info |= found
+    print(f"\n{net}: " + ", ".join(f"{k} {v:.3g}" for k, v in found.items()))
+    assert memory < 60

@@ -28,14 +28,14 @@ from generators.training import build, device, train, weights_of, with_weights
 
 GUIDANCES = ("clamp", "langevin", "cfg")
 BUDGET = 2**25  # numbers of one activation while sampling
-PASSES, LEAST_STEPS, MOST_STEPS = 80, 1_200, 16_000
+PASSES, LEAST_STEPS, MOST_STEPS = 160, 1_200, 16_000
 SHOWN = 0.5  # classifier-free: share of subjects whose training step is told some of their flags
 
 
 class EHRD3PM(Generator):
     """Multinomial diffusion over tokens.
 
-    steps (0: 80 passes over train, but 1,200 to 16,000 steps), batch, lr, weight_decay, dropout, ema, patience,
+    steps (0: 160 passes over train, but 1,200 to 16,000), batch, lr, weight_decay, dropout, ema, patience,
     auxiliary (weight of the cross-entropy beside the exact loss): training. net: "mlp" (a residual MLP over the whole
     vector) or "transformer" (over codes), of this width and depth; heads, rank (Linformer's; 0 for full attention) and
     codes_per_token belong to the transformer. noise: "uniform", "marginal", "absorbing". schedule: "cosine", "linear".

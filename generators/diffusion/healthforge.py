@@ -276,7 +276,7 @@ class HealthForge(Generator):
             ) -> Tensor:
                 at_lam = z.new_full((len(z),), lam)
                 out = net(z, at_lam, note, shown, label)
-                if shown.any() and self.scale > 0:
+                if words is not None and self.scale > 0:
                     plain = net(z, at_lam, torch.zeros_like(note), torch.zeros_like(shown), label)
                     out = (1 + self.scale) * out - self.scale * plain
                 alpha, sigma = (float(v) for v in signal(lam))

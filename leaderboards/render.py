@@ -29,6 +29,11 @@ KEY = {
     "mia_distance_auroc_gap": "MIA distance",
     "mia_density_auroc_gap": "MIA density",
 }
+CONDITION = {
+    "condition_rate_score": "rate ↑",
+    "condition_prevalence_error": "log-odds error ↓",
+    "condition_cmd_distance": "cmd ↓",
+}
 DECIMALS = {"cmd_distance": 4, "cmd_denoised_distance": 5, "mmd_distance": 5}  # the others have 3
 CONTROLS = {
     "trtr_auroc": "TRTR AUROC",
@@ -166,7 +171,33 @@ def _dataset(board: Board, name: str) -> list[str]:
     heads = ["generator", *(_head(board, name, m) for m in shown)]
     text = tabulate(table, headers=heads, tablefmt="github", disable_numparse=True)
     facts_line = f"{'; '.join(facts)}. {_controls(board, done)}"
-    return [f"## {name}", facts_line, text, _weak(board, name, known), _unable(board, name)]
+    guidance = _guidance(board, cells, known)
+    return [f"## {name}", facts_line, text, _weak(board, name, known), _unable(board, name), guidance]
+
+
+def _guidance(board: Board, cells: pd.DataFrame, known: set[str]) -> str:
+    """Subjects drawn for conditions and for texts, where a suite asks for them; never part of a mean."""
+    asked = dict.fromkeys(m.partition("/")[2] for m in board.summary.index.get_level_values("metric") if m in known)
+    conditions = [c for c in asked if c not in ("", "target") and f"condition_rate_score/{c}" in known]
+    table, said = [], []
+    for generator in board.order:
+        mine = cells[cells["generator"] == generator]
+        if mine.empty:
+            continue
+        label = f"*{generator}*" if mine["reference"].any() else generator
+        for condition in conditions:
+            found = [_cell(board, mine, f"{metric}/{condition}") for metric in CONDITION]
+            table.append([condition, label, *("–" if v == "undefined" else v for v in found)])
+        met, gain = (_cell(board, mine, m) for m in ("prompt_accuracy_score", "prompt_gain_score"))
+        if (mine["status"] == "done").all() and met != "undefined":
+            said.append(f"`{generator}` meets {met} of what prompts say, {gain} more than with shuffled prompts.")
+    parts = []
+    if table:
+        order = {c: i for i, c in enumerate(sorted(conditions))}
+        heads = ["condition", "generator", *CONDITION.values()]
+        rows = sorted(table, key=lambda row: order[row[0]])
+        parts.append("Drawn for a condition:\n\n" + tabulate(rows, heads, tablefmt="github", disable_numparse=True))
+    return "\n\n".join([*parts, *said])
 
 
 def _head(board: Board, dataset: str, metric: str) -> str:

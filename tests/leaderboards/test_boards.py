@@ -1,6 +1,7 @@
 """Intervals, scales, family means and ranks against known answers; boards that say what they should."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -194,7 +195,7 @@ def test_a_board_marks_what_must_be_marked() -> None:
 
 
 def test_key_metrics_exist() -> None:
-    assert {m.split("/")[0] for m in (*render.KEY, *render.CONTROLS)} <= set(METRICS)
+    assert {m.split("/")[0] for m in (*render.KEY, *render.CONTROLS, *render.CONDITION)} <= set(METRICS)
 
 
 def test_a_large_board_is_quick() -> None:
@@ -213,3 +214,21 @@ def test_a_large_board_is_quick() -> None:
 def test_what_rounds_to_zero_has_no_sign() -> None:
     assert render._fixed(-0.0004, 3) == "0.000"
     assert render._fixed(-0.0006, 3) == "-0.001"
+
+
+def test_conditions_and_prompts_stand_apart_where_a_suite_asks_for_them() -> None:
+    asked = {
+        "condition_rate_score/I50": [0.5, 0.7], "condition_prevalence_error/I50": [0.3, 0.3],
+        "condition_cmd_distance/I50": [None, None], "prompt_accuracy_score": [0.6, 0.8],
+        "prompt_gain_score": [0.2, 0.4],
+    }  # fmt: skip
+    plain = {k: [v, v] for k, v in scores(0.4, 0.7, 0.1).items()}
+    values = {name: {m: [v, v] for m, v in found.items()} for name, found in BASE.items()}
+    target = {"condition_rate_score/target": [1.0, 1.0]}
+    text = render.markdown(Board(frame(values | {"a": plain | target}, replicates=2)), title="t")
+    assert "Drawn for a condition" not in text
+    text = render.markdown(Board(frame(values | {"a": plain | target | asked}, replicates=2)), title="t")
+    assert re.search(r"\| I50 +\| a +\| 0.600 ±\d", text)
+    assert re.search(r"\| I50 +\| a .*\| – +\|", text)
+    assert re.search(r"`a` meets 0.700 ±\S+ of what prompts say, 0.300 ±\S+ more than with shuffled prompts.", text)
+    assert "| I50         | target" not in text

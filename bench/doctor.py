@@ -6,13 +6,15 @@ combination cannot work.
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import json
 import multiprocessing as mp
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,8 +170,7 @@ def survives_saving(p: Patient) -> None:
 def repeats_elsewhere(p: Patient) -> None:
     """A second process with the same seeds draws the same table."""
     here = fingerprint(p.fitted.sample(N, seed=1))
-    with mp.get_context("spawn").Pool(1) as pool:
-        there = pool.apply(_elsewhere, (p.name, p.dataset, p.params))
+    there = _other_process().apply(_elsewhere, (p.name, p.dataset, p.params))
     if here != there:
         raise Broken("another process draws a different table from the same seeds")
 
@@ -223,6 +224,14 @@ def fingerprint(table: pd.DataFrame) -> str:
     import pandas as pd
 
     return f"{list(table.columns)} {int(pd.util.hash_pandas_object(table).sum()):x}"
+
+
+@cache
+def _other_process() -> Pool:
+    """One further process for all checks: a model library takes seconds to load."""
+    pool = mp.get_context("spawn").Pool(1)
+    atexit.register(pool.terminate)
+    return pool
 
 
 def _elsewhere(name: str, dataset: str, params: dict[str, Any]) -> str:

@@ -39,13 +39,13 @@ class HealthForge(Generator):
 
     ae_steps, hidden, latent, jitter, ae_dropout: the autoencoder. steps, batch, lr, width, depth, dropout, ema: the
     denoiser (steps of either, 0: 80 passes over train, at least 2,000 and 3,000, at most 12,000). It attends over
-    `tokens` pieces of the latent and the text. objective: "eps" or
-    "v". scale: of classifier-free guidance by text. drop: how often text and class are left out in training. v:
-    interpolation of the two variances of the ancestral step. sample_steps: of the chain. decode: "sample" or
-    "threshold". balanced: the published loss of the autoencoder. texts: the most subjects described to the network, 0
-    for none (no text is then understood). encoder: folder of a sentence encoder, "" for the packaged MiniLM. rewriter,
-    judge: local path or hub name of language models that rewrite the sentences and judge the result; "" for none.
-    cover: share of subjects whose whole length fits the grid of a longitudinal table.
+    `tokens` pieces of the latent and the text. objective: "eps" or "v". scale: of classifier-free guidance by text.
+    drop: how often text and class are left out in training. v: interpolation of the two variances of the ancestral
+    step. sample_steps: of the chain. decode: "sample" or "threshold". balanced: the published loss of the autoencoder.
+    texts: the most subjects described to the network, 0 for none (no text is then understood). encoder: folder of a
+    sentence encoder, "" for the packaged MiniLM. rewriter, judge: local path or hub name of language models that
+    rewrite the sentences and judge the result; "" for none. cover: share of subjects whose whole length fits the grid
+    of a longitudinal table.
     """
 
     def __init__(

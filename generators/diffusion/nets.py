@@ -226,8 +226,8 @@ class LatentDenoiser(nn.Module):
     """A transformer over pieces of a latent z (b, d), told the log-SNR, a text and a class.
 
     The latent is cut into `tokens` pieces of one size; the text (b, words) is one more token beside them and shifts
-    every block, as do noise level and class. tokens = 1 is HealthForge's published network: attention over a sequence
-    of length one.
+    every block, as do noise level and class. HealthForge's published network has one piece and no token of text: its
+    attention over a sequence of length one is a linear map.
     """
 
     def __init__(

@@ -49,7 +49,7 @@ class EHRD3PM(Generator):
 
     def __init__(
         self, steps: int = 0, batch: int = 256, lr: float = 1e-3, weight_decay: float = 0.0, dropout: float = 0.0,
-        ema: float = 0.0, auxiliary: float = 0.0, patience: int = 10, net: str = "mlp", width: int = 256,
+        ema: float = 0.999, auxiliary: float = 0.0, patience: int = 10, net: str = "mlp", width: int = 256,
         depth: int = 3, heads: int = 4, rank: int = 32, codes_per_token: int = 1, noise: str = "absorbing",
         schedule: str = "cosine", total: int = 1_000, sample_steps: int = 100, skip: bool = True, bins: int = 32,
         cover: float = 0.995, faster: bool = False, guidance: str = "clamp", guidance_scale: float = 1.0,

@@ -47,6 +47,7 @@ def train(
     validation: float = 0.1,
     every: int = 200,
     patience: int = 10,
+    slack: float = 0.0,
     faster: bool = False,
     where: str = "auto",
     log: Log = quiet,
@@ -56,22 +57,23 @@ def train(
     net is changed. loss(net, batch, generator) is the mean loss of a batch; the generator is on the batch's device.
     data: tensors of the same length n. weights (n,): how often a row is drawn, relative to others. ema: decay of the
     weight average, warmed up. clip: norm of the gradient. validation: share of rows held back (none under 20 rows).
-    every: steps between two evaluations; patience: evaluations without gain before the end. The rate falls to zero by a
-    cosine over `steps`. faster: let torch compile the network first. On a GPU the forward runs in bfloat16.
+    every: steps between two evaluations; patience: evaluations without gain before the end; slack: a later evaluation
+    within this share of the best takes its place, since weights at a falling rate are less noisy. The rate falls to
+    zero by a cosine over `steps`. faster: let torch compile the network first. On a GPU the forward runs in bfloat16.
     log(step, loss=..., validation=...) may raise StopFit.
     """
     with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
         torch.manual_seed(seed)
         return _train(
             net, loss, data, seed, steps, batch, lr, weights, weight_decay, ema, clip, validation, every, patience,
-            faster, device(where), log,
+            slack, faster, device(where), log,
         )  # fmt: skip
 
 
 def _train(
     net: nn.Module, loss: Loss, data: tuple[Tensor, ...], seed: int, steps: int, batch: int, lr: float,
     weights: Tensor | None, weight_decay: float, ema: float, clip: float, validation: float, every: int, patience: int,
-    faster: bool, at: torch.device, log: Log,
+    slack: float, faster: bool, at: torch.device, log: Log,
 ) -> nn.Module:  # fmt: skip
     dice = torch.Generator().manual_seed(seed)
     noise = dice if at.type == "cpu" else torch.Generator(at).manual_seed(seed)
@@ -107,10 +109,11 @@ def _train(
         if not math.isfinite(float(now.detach())):
             raise FloatingPointError(f"training diverged: the loss is {float(now.detach())} at step {step}")
         judged = _judge(value, average, outer, batch, seed) if held else float(now.detach())
-        if judged < best_loss or not held:
-            best, best_loss, stale = copy.deepcopy(average.state_dict()), judged, 0
-        else:
-            stale += 1
+        better = judged < best_loss or not held
+        if better or judged < best_loss + slack * abs(best_loss):
+            best = copy.deepcopy(average.state_dict())
+        stale = 0 if better else stale + 1
+        best_loss = judged if better else best_loss
         try:
             log(step, loss=float(now.detach()), validation=judged)
         except StopFit:

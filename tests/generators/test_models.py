@@ -298,3 +298,26 @@ def test_ou_learns_a_table_and_its_rare_class() -> None:
     rare = made.sample(300, given={"y": True}, seed=2)
     assert rare["y"].all()
     assert rare["a"].mean() == pytest.approx(3, abs=0.3)
+
+
+def test_slack_keeps_the_later_of_two_fits_that_are_as_good() -> None:
+    """On noise the validation loss is flat: without slack an early evaluation wins, with it the last one."""
+    dice = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 1, generator=dice)
+
+    def fitted(slack: float, stop_at: int) -> dict[str, np.ndarray]:
+        def stop(step: int, **values: float) -> None:
+            if step == stop_at:
+                raise StopFit
+
+        def loss(net, rows, dice) -> torch.Tensor:
+            return ((rows[0] - net.bias) ** 2).mean()
+
+        net = build(lambda: nn.Linear(1, 1), seed=1)
+        return weights_of(train(net, loss, (x,), seed=0, steps=1_000, every=100, lr=0.1, ema=0.0, batch=16, slack=slack,
+                                patience=100, log=stop))  # fmt: skip
+
+    last = [fitted(10.0, s)["bias"] for s in (500, 600)]
+    assert last[0] != last[1]
+    best = {float(fitted(0.0, s)["bias"][0]) for s in (100, 200, 300, 400, 500, 600)}
+    assert len(best) < 6

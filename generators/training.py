@@ -31,6 +31,7 @@ def build(make: Callable[[], nn.Module], *, seed: int) -> nn.Module:
         return make()
 
 
+@torch.random.fork_rng(devices=[])
 def train(
     net: nn.Module,
     loss: Loss,
@@ -62,19 +63,8 @@ def train(
     zero by a cosine over `steps`. faster: let torch compile the network first. On a GPU the forward runs in bfloat16.
     log(step, loss=..., validation=...) may raise StopFit.
     """
-    with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
-        torch.manual_seed(seed)
-        return _train(
-            net, loss, data, seed, steps, batch, lr, weights, weight_decay, ema, clip, validation, every, patience,
-            slack, faster, device(where), log,
-        )  # fmt: skip
-
-
-def _train(
-    net: nn.Module, loss: Loss, data: tuple[Tensor, ...], seed: int, steps: int, batch: int, lr: float,
-    weights: Tensor | None, weight_decay: float, ema: float, clip: float, validation: float, every: int, patience: int,
-    slack: float, faster: bool, at: torch.device, log: Log,
-) -> nn.Module:  # fmt: skip
+    torch.manual_seed(seed)  # dropout draws from the global generator, which is forked and put back
+    at = device(where)
     dice = torch.Generator().manual_seed(seed)
     noise = dice if at.type == "cpu" else torch.Generator(at).manual_seed(seed)
     n = len(data[0])

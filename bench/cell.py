@@ -43,8 +43,8 @@ class Cell:
         >>> Cell("sim-ehr", "sim-ehr", "d1", "random", "ou", "ou", "1", "{}", 0).key.rpartition(".")[0]
         'sim-ehr.ou.r0'
         """
-        asked = {k for k in ("conditions", "prompts") if not getattr(self, k)}
-        decides = {k: v for k, v in asdict(self).items() if k not in {"label", "source", *asked}}
+        unasked = {k for k in ("conditions", "prompts") if not getattr(self, k)}
+        decides = {k: v for k, v in asdict(self).items() if k not in {"label", "source", *unasked}}
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:10]
         readable = re.sub(r"[^A-Za-z0-9-]+", "-", f"{self.dataset}").strip("-")
         return f"{readable}.{re.sub(r'[^A-Za-z0-9-]+', '-', self.label)}.r{self.replicate}.{digest}"

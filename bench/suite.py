@@ -148,6 +148,7 @@ def cells(suite: Suite, data_dir: Path | None) -> Iterator[tuple[Cell, Source, s
         source = open_dataset(use.name, data_dir)
         absent = source.absence() or ""
         identity = "" if absent else source.identity
+        prompts = _prompts(use)
         conditions = json.dumps([dict.fromkeys(c, True) for c in use.conditions]) if use.conditions else ""
         for replicate in range(suite.replicates):
             for gen in suite.generators:
@@ -167,7 +168,7 @@ def cells(suite: Suite, data_dir: Path | None) -> Iterator[tuple[Cell, Source, s
                     threads=suite.threads,
                     tune=json.dumps(suite.tune.model_dump(), sort_keys=True) if tunable and suite.tune else "",
                     conditions=conditions,
-                    prompts=_prompts(use),
+                    prompts=prompts,
                 )
                 yield cell, source, absent or _impossible(row, source)
 

@@ -38,16 +38,12 @@ def f1(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
 
 def auroc(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
     """AUROC after augmentation."""
-    y = t.y("holdout")
-    w = resample.weights(len(y), seed=seed)
-    return _each(t, seed, ("",), lambda score, best, threshold: resample.auroc(y, score, w))
+    return _curve(t, seed, resample.auroc)
 
 
 def auprc(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
     """Average precision after augmentation."""
-    y = t.y("holdout")
-    w = resample.weights(len(y), seed=seed)
-    return _each(t, seed, ("",), lambda score, best, threshold: resample.auprc(y, score, w))
+    return _curve(t, seed, resample.auprc)
 
 
 def balanced_auroc(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
@@ -59,6 +55,12 @@ def balanced_auroc(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
 def balanced_auprc(t: Tables, *, seed: int) -> dict[str, Score | Undefined]:
     """Average precision of the same."""
     return _balanced(t, seed, resample.auprc)
+
+
+def _curve(t: Tables, seed: int, curve: Callable[..., np.ndarray]) -> dict[str, Score | Undefined]:
+    y = t.y("holdout")
+    w = resample.weights(len(y), seed=seed)
+    return _each(t, seed, ("",), lambda score, best, threshold: curve(y, score, w))
 
 
 def _balanced(t: Tables, seed: int, curve: Callable[..., np.ndarray]) -> dict[str, Score | Undefined]:

@@ -174,6 +174,7 @@ class EHRD3PM(Generator):
             # a flag in sight needs no reading: what is learned is p(c | the rest)
             unseen = (xt2 == HIDDEN2).float() if places.hides else torch.ones_like(xt2)
             read = binary_cross_entropy_with_logits(flags.float(), x2, unseen, reduction="sum")
+            # a tenth: the bound sums over places, the reading of flags is a mean, and one norm clips both
             return (bound + self.auxiliary * extra) / 10 + read / unseen.sum().clamp(min=1)
 
         steps = self.steps or min(max(PASSES * len(data[0]) // self.batch, LEAST_STEPS), MOST_STEPS)

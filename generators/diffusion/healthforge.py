@@ -23,13 +23,12 @@ from generators import language, text
 from generators.base import Generator, Log, StopFit, Unsupported, quiet, reject
 from generators.diffusion.autoencoder import Autoencoder, Likelihood, weight_of_ones
 from generators.diffusion.nets import LatentDenoiser
-from generators.diffusion.process import logsnr_cosine, signal
+from generators.diffusion.process import logsnr_cosine, logsnr_line, signal
 from generators.diffusion.sampling import ddpm_ancestral
 from generators.encode import Matrix
 from generators.training import build, device, train, weights_of, with_weights
 
 BATCH = 4_096  # subjects sampled at once
-LOW, HIGH = -20.0, 20.0
 PASSES, LEAST_AE_STEPS, LEAST_STEPS, MOST_STEPS = 80, 2_000, 3_000, 12_000
 ANY = 2  # the class of a subject of either
 
@@ -306,8 +305,7 @@ class HealthForge(Generator):
 
 def _logsnr(u: Tensor) -> Tensor:
     """`logsnr_cosine` of torch times."""
-    b = math.atan(math.exp(-HIGH / 2))
-    a = math.atan(math.exp(-LOW / 2)) - b
+    a, b = logsnr_line()
     return -2 * torch.log(torch.tan(a * u.double() + b)).float()
 
 

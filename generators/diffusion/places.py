@@ -121,7 +121,7 @@ class Process:
         """
         if skip:
             return out2 + self.prior2, out + self.prior
-        out = out + self.prior.clamp(max=0.0) * (self.prior <= NEVER)
+        out = torch.where(self.prior > NEVER, out, NEVER)
         if self.places.hides:
             return out2, out
         own = mn.evidence(x, kernel.a_t, kernel.b_t, self.pi)

@@ -48,9 +48,14 @@ def logsnr_cosine(u: np.ndarray, low: float = -20.0, high: float = 20.0) -> np.n
     >>> logsnr_cosine(np.array([0.0, 0.25, 1.0])).round(3).tolist()
     [20.0, 1.763, -20.0]
     """
-    b = np.arctan(np.exp(-high / 2))
-    a = np.arctan(np.exp(-low / 2)) - b
+    a, b = logsnr_line(low, high)
     return -2 * np.log(np.tan(a * np.asarray(u, dtype=float) + b))
+
+
+def logsnr_line(low: float = -20.0, high: float = 20.0) -> tuple[float, float]:
+    """a and b of `logsnr_cosine`."""
+    b = float(np.arctan(np.exp(-high / 2)))
+    return float(np.arctan(np.exp(-low / 2))) - b, b
 
 
 def signal(lam: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:

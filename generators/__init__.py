@@ -73,6 +73,7 @@ _ROWS = (
     Row(
         "healthforge", "generators.diffusion.healthforge:HealthForge", "diffusion", ("codes",),
         "latent diffusion under a sentence, class-conditional; answers prompts", "UofT-CSC490-F2025/health-forge",
+        version=2,
     ),
 )  # fmt: skip
 

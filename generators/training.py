@@ -57,11 +57,11 @@ def train(
 
     net is changed. loss(net, batch, generator) is the mean loss of a batch; the generator is on the batch's device.
     data: tensors of the same length n. weights (n,): how often a row is drawn, relative to others. ema: decay of the
-    weight average, warmed up. clip: norm of the gradient. validation: share of rows held back (none under 20 rows).
-    every: steps between two evaluations; patience: evaluations without gain before the end; slack: a later evaluation
-    within this share of the best takes its place, since weights at a falling rate are less noisy. The rate falls to
-    zero by a cosine over `steps`. faster: let torch compile the network first. On a GPU the forward runs in bfloat16.
-    log(step, loss=..., validation=...) may raise StopFit.
+    weight average, warmed up; 0: none. clip: norm of the gradient. validation: share of rows held back (none under 20
+    rows). every: steps between two evaluations; patience: evaluations without gain before the end; slack: a later
+    evaluation within this share of the best takes its place, since weights at a falling rate are less noisy. The rate
+    falls to zero by a cosine over `steps`. faster: let torch compile the network first. On a GPU the forward runs in
+    bfloat16. log(step, loss=..., validation=...) may raise StopFit.
     """
     torch.manual_seed(seed)  # dropout draws from the global generator, which is forked and put back
     at = device(where)
@@ -74,7 +74,7 @@ def train(
     rows = [d.to(at) for d in data]
     chance = (weights if weights is not None else torch.ones(n))[inner].double()
     net.to(at).train()
-    average = copy.deepcopy(net)
+    average = copy.deepcopy(net) if ema else net
     best, best_loss, stale = copy.deepcopy(net.state_dict()), math.inf, 0
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -93,7 +93,8 @@ def train(
         nn.utils.clip_grad_norm_(net.parameters(), clip)
         optimizer.step()
         schedule.step()
-        _follow(average, net, min(ema, (1 + step) / (10 + step)))
+        if ema:
+            _follow(average, net, min(ema, (1 + step) / (10 + step)))
         if step % every and step < steps:
             continue
         if not math.isfinite(float(now.detach())):

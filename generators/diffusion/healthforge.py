@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from generators import language, text
 from generators.base import Generator, Log, StopFit, Unsupported, quiet, reject
-from generators.diffusion.autoencoder import Autoencoder, Likelihood, weight_of_ones
+from generators.diffusion.autoencoder import Autoencoder, Likelihood, counted, weight_of_ones
 from generators.diffusion.nets import LatentDenoiser
 from generators.diffusion.process import logsnr_cosine, logsnr_line, signal
 from generators.diffusion.sampling import ddpm_ancestral
@@ -41,6 +41,7 @@ class HealthForge(Generator):
     `tokens` pieces of the latent and the text. objective: "eps" or "v". scale: of classifier-free guidance by text.
     drop: how often text and class are left out in training. v: interpolation of the two variances of the ancestral
     step. sample_steps: of the chain. decode: "sample" or "threshold". balanced: the published loss of the autoencoder.
+    count: whether the number of flags is a feature of its own, and so many are drawn.
     texts: the most subjects described to the network, 0 for none (no text is then understood). encoder: folder of a
     sentence encoder, "" for the packaged MiniLM. rewriter, judge: local path or hub name of language models that
     rewrite the sentences and judge the result; "" for none. cover: share of subjects whose whole length fits the grid
@@ -51,8 +52,8 @@ class HealthForge(Generator):
         self, ae_steps: int = 0, hidden: int = 256, latent: int = 16, jitter: float = 0.6, ae_dropout: float = 0.1,
         steps: int = 0, batch: int = 256, lr: float = 1e-3, width: int = 64, depth: int = 3, dropout: float = 0.0,
         ema: float = 0.999, tokens: int = 1, objective: str = "v", scale: float = 2.0, drop: float = 0.2,
-        v: float = 0.1, sample_steps: int = 100, decode: str = "sample", balanced: bool = False, texts: int = 2_000,
-        encoder: str = "", rewriter: str = "", judge: str = "", cover: float = 0.995,
+        v: float = 0.1, sample_steps: int = 100, decode: str = "sample", balanced: bool = False, count: bool = True,
+        texts: int = 2_000, encoder: str = "", rewriter: str = "", judge: str = "", cover: float = 0.995,
     ) -> None:  # fmt: skip
         self.ae_steps = ae_steps
         self.hidden = hidden
@@ -74,6 +75,7 @@ class HealthForge(Generator):
         self.sample_steps = sample_steps
         self.decode = decode
         self.balanced = balanced
+        self.count = count
         self.texts = texts
         self.encoder = encoder
         self.rewriter = rewriter
@@ -100,7 +102,9 @@ class HealthForge(Generator):
         view = Matrix.fit(train, static=static, scale="quantile", cover=self.cover)
         first = train if train.index.nlevels == 1 else train[train.index.get_level_values("time") == 0]
         y = first[target].to_numpy(dtype=bool).astype(np.int64) if target else np.full(len(first), ANY)
-        x = view.transform(train)
+        x, self.features_ = view.transform(train), view.features
+        if self.count:
+            x, self.features_ = counted(x, self.features_)
         stopped = False
 
         def told(step: int, **values: float) -> None:
@@ -111,8 +115,8 @@ class HealthForge(Generator):
                 stopped = True
                 raise
 
-        self.ae_ = self._train_autoencoder(view, x, seed, told)
-        z = self._encoded(view, x, seed)
+        self.ae_ = self._train_autoencoder(x, seed, told)
+        z = self._encoded(x, seed)
         self.center_, self.spread_ = z.mean(axis=0), z.std(axis=0) + 1e-6
         self.sentences_ = text.Sentences.fit(train, target=target, static=static, describe=describe)
         words, who = self._described(train, seed) if self.texts else (np.zeros((0, 2, 1), np.float32), np.zeros(0, int))
@@ -171,9 +175,9 @@ class HealthForge(Generator):
     def _autoencoder(self, p: int) -> Autoencoder:
         return Autoencoder(p, hidden=self.hidden, latent=self.latent, jitter=self.jitter, dropout=self.ae_dropout)
 
-    def _train_autoencoder(self, view: Matrix, x: np.ndarray, seed: int, log: Log) -> dict[str, np.ndarray]:
-        law = Likelihood(view.features, device())
-        weight = weight_of_ones(x, view.features)
+    def _train_autoencoder(self, x: np.ndarray, seed: int, log: Log) -> dict[str, np.ndarray]:
+        law = Likelihood(self.features_, device())
+        weight = weight_of_ones(x, self.features_)
 
         def loss(net: Any, rows: tuple[Tensor, ...], dice: torch.Generator) -> Tensor:
             (x,) = rows
@@ -189,7 +193,7 @@ class HealthForge(Generator):
         return weights_of(net)
 
     @torch.no_grad()
-    def _encoded(self, view: Matrix, x: np.ndarray, seed: int) -> np.ndarray:
+    def _encoded(self, x: np.ndarray, seed: int) -> np.ndarray:
         """Latents (n, latent) with the jitter the decoder has learned to bear."""
         net: Any = with_weights(build(lambda: self._autoencoder(x.shape[1]), seed=0), self.ae_)
         z = torch.cat([net.encode(part) for part in torch.from_numpy(x).split(BATCH)]).numpy()
@@ -259,8 +263,8 @@ class HealthForge(Generator):
     def _draw(self, n: int, y: np.ndarray, words: np.ndarray | None, seed: int) -> pd.DataFrame:
         at = device()
         net = with_weights(build(self._denoiser, seed=0), self.weights_).to(at)
-        coder: Any = with_weights(build(lambda: self._autoencoder(self._p), seed=0), self.ae_).to(at)
-        law = Likelihood(self.view_.features, at)
+        coder: Any = with_weights(build(lambda: self._autoencoder(self.features_[-1].stop), seed=0), self.ae_).to(at)
+        law = Likelihood(self.features_, at)
         dice = torch.Generator(at).manual_seed(seed)
         lams = logsnr_cosine(np.arange(self.sample_steps, -1, -1) / self.sample_steps)[:-1]
         center, spread = (torch.from_numpy(a.astype(np.float32)).to(at) for a in (self.center_, self.spread_))
@@ -288,12 +292,8 @@ class HealthForge(Generator):
                 out = coder.decoder(z * spread + center)
                 x = law.decoded(out, coder.log_spread, dice if self.decode == "sample" else None)
             parts.append(x.cpu().numpy())
-        table = self.view_.inverse(np.concatenate(parts))
+        table = self.view_.inverse(np.concatenate(parts)[:, : self.view_.features[-1].stop])
         return self._with_class(table, y)
-
-    @property
-    def _p(self) -> int:
-        return int(self.view_.features[-1].stop)
 
     def _with_class(self, table: pd.DataFrame, y: np.ndarray) -> pd.DataFrame:
         """The table with the target set to the class that was asked for."""

@@ -12,7 +12,7 @@ from bench.datasets import open_dataset
 from generators import make
 from generators.base import Unsupported
 from generators.diffusion import multinomial as mn
-from generators.diffusion.autoencoder import Autoencoder, Likelihood, weight_of_ones
+from generators.diffusion.autoencoder import Autoencoder, Likelihood, counted, so_many, weight_of_ones
 from generators.diffusion.guidance import divergence, langevin
 from generators.diffusion.multinomial import NOISES, SCHEDULES, Kernel
 from generators.diffusion.nets import CodeTransformer, VectorDenoiser
@@ -418,7 +418,7 @@ def test_likelihood_by_hand_and_decoding_in_train_units() -> None:
 def test_the_autoencoder_learns_the_round_trip() -> None:
     data = open_dataset("sim-ehr[codes=12,rows=1500]", None).load()
     made = make("healthforge", ae_steps=600, steps=20, hidden=64, latent=32, tokens=4, jitter=0.05, ae_dropout=0.0,
-                texts=0, lr=3e-3, width=32, sample_steps=20).fit(data.table, target="died", seed=0)  # fmt: skip
+                texts=0, lr=3e-3, width=32, sample_steps=20, count=False).fit(data.table, target="died", seed=0)  # fmt: skip
     x = made.view_.transform(data.table)
     net = Autoencoder(x.shape[1], hidden=64, latent=32, jitter=0.05, dropout=0.0)
     net.load_state_dict({k: torch.from_numpy(v) for k, v in made.ae_.items()})
@@ -430,6 +430,37 @@ def test_the_autoencoder_learns_the_round_trip() -> None:
     age = made.view_.inverse(back)["age"]
     assert np.abs(age - data.table["age"]).mean() < 5
     assert made.sample(500, seed=0)["age"].mean() == pytest.approx(data.table["age"].mean(), abs=8)
+
+
+def test_so_many_flags_are_drawn_each_with_its_chance() -> None:
+    dice = torch.Generator().manual_seed(0)
+    p = torch.tensor([0.9, 0.6, 0.3, 0.15, 0.05])  # together 2
+    drawn = so_many(torch.logit(p).expand(40_000, -1), torch.full((40_000,), 2), dice)
+    assert (drawn.sum(1) == 2).all()
+    assert (drawn.mean(0) - p).abs().max() < 4 * 0.5 / 200
+    for spread, level in ((0.1, -8), (3, -5), (20, -10)):
+        logits = spread * torch.randn(2_000, 60, generator=dice) + level
+        count = torch.randint(0, 61, (2_000,), generator=dice)
+        assert (so_many(logits, count, dice).sum(1) == count).all()
+
+
+def test_the_number_of_flags_is_a_feature() -> None:
+    """Where everyone has three codes of thirty, so have those drawn; flag by flag their number scatters."""
+    rng = np.random.default_rng(0)
+    codes = np.zeros((1_500, 30), dtype=bool)
+    codes[np.arange(1_500)[:, None], rng.random((1_500, 30)).argsort(1)[:, :3]] = True
+    table = pd.DataFrame(codes, columns=[f"c{j}" for j in range(30)], index=pd.RangeIndex(1_500, name="subject"))
+    x, features = counted(Matrix.fit(table).transform(table), Matrix.fit(table).features)
+    assert (features[-1].kind, features[-1].start, features[-1].stop) == ("count", 30, 34)
+    assert (x[:, 33] == 1).all()
+    small = {"ae_steps": 300, "steps": 100, "sample_steps": 10, "hidden": 32, "width": 16, "texts": 0}
+    spreads = [
+        make("healthforge", **small, count=count).fit(table, seed=0).sample(1_000, seed=1).sum(axis=1).std()
+        for count in (True, False)
+    ]
+    assert spreads[0] < 0.5
+    assert spreads[1] > 1
+    assert counted(np.zeros((4, 1)), [Feature(0, 1, "number", "a")])[1] == [Feature(0, 1, "number", "a")]
 
 
 def test_classes_and_prompts_of_healthforge() -> None:

@@ -190,7 +190,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class Feature:
-    """One feature, or the one-hot group, of a matrix: columns start to stop; kind: "binary", "onehot" or "number"."""
+    """One feature, or the one-hot group, of a matrix: columns start to stop.
+
+    kind: "binary", "onehot" or "number"; a model may add what is no column of a table ("count" in autoencoder.py).
+    """
 
     start: int
     stop: int

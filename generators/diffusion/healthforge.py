@@ -4,8 +4,9 @@ After the public repository UofT-CSC490-F2025/health-forge. The method is kept: 
 cosine schedule, classifier-free guidance by a sentence embedding, ancestral sampling with interpolated variance. Its
 faults are parameters that are off by default: a scalar weight on all ones (`balanced`) and a threshold
 (`decode="threshold"`), which together draw too many codes. Added: latents jittered while the autoencoder learns, the
-target as a class that may be asked for, the text as a token beside the latent's. The published network attends over a
-latent of one piece; more pieces (`tokens`) give attention something to do, and were measured to be worse.
+number of flags as a feature (`count`), the target as a class that may be asked for, the text as a token beside the
+latent's. The published network attends over a latent of one piece; more pieces (`tokens`) give attention something to
+do, and were measured to be worse.
 """
 
 from __future__ import annotations

@@ -418,7 +418,8 @@ def test_likelihood_by_hand_and_decoding_in_train_units() -> None:
 def test_the_autoencoder_learns_the_round_trip() -> None:
     data = open_dataset("sim-ehr[codes=12,rows=1500]", None).load()
     made = make("healthforge", ae_steps=600, steps=20, hidden=64, latent=32, tokens=4, jitter=0.05, ae_dropout=0.0,
-                texts=0, lr=3e-3, width=32, sample_steps=20, count=False).fit(data.table, target="died", seed=0)  # fmt: skip
+                texts=0, lr=3e-3, width=32, sample_steps=20, count=False)  # fmt: skip
+    made.fit(data.table, target="died", seed=0)
     x = made.view_.transform(data.table)
     net = Autoencoder(x.shape[1], hidden=64, latent=32, jitter=0.05, dropout=0.0)
     net.load_state_dict({k: torch.from_numpy(v) for k, v in made.ae_.items()})

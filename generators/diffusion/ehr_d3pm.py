@@ -45,7 +45,8 @@ class EHRD3PM(Generator):
 
     guidance: how `given` is met. "clamp" holds the given places fixed; "langevin" moves the last layer by `inner` steps
     of size eta towards p(given | layer), with lam on the divergence, tau on the noise and guidance_scale on the
-    condition; "cfg" trains a conditional network beside the unconditional one and extrapolates by guidance_scale.
+    condition, and needs noise = "uniform", since what absorbing noise has shown does not change any more; "cfg" trains
+    a conditional network beside the unconditional one and extrapolates by guidance_scale.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class EHRD3PM(Generator):
         depth: int = 3, heads: int = 4, rank: int = 32, codes_per_token: int = 1, noise: str = "absorbing",
         schedule: str = "cosine", total: int = 1_000, sample_steps: int = 100, skip: bool = True, bins: int = 32,
         cover: float = 0.995, faster: bool = False, guidance: str = "clamp", guidance_scale: float = 1.0,
-        eta: float = 0.1, lam: float = 0.1, tau: float = 0.0, inner: int = 5,
+        eta: float = 10.0, lam: float = 0.01, tau: float = 0.0, inner: int = 5,
     ) -> None:  # fmt: skip
         self.steps = steps
         self.batch = batch

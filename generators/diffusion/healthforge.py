@@ -52,7 +52,7 @@ class HealthForge(Generator):
     def __init__(
         self, ae_steps: int = 0, hidden: int = 256, latent: int = 16, jitter: float = 0.6, ae_dropout: float = 0.1,
         steps: int = 0, batch: int = 256, lr: float = 1e-3, width: int = 64, depth: int = 3, dropout: float = 0.0,
-        ema: float = 0.999, tokens: int = 1, objective: str = "v", scale: float = 2.0, drop: float = 0.2,
+        ema: float = 0.0, tokens: int = 1, objective: str = "v", scale: float = 2.0, drop: float = 0.2,
         v: float = 0.1, sample_steps: int = 100, decode: str = "sample", balanced: bool = False, count: bool = True,
         texts: int = 2_000, encoder: str = "", rewriter: str = "", judge: str = "", cover: float = 0.995,
     ) -> None:  # fmt: skip

@@ -34,6 +34,15 @@ CONDITION = {
     "condition_prevalence_error": "log-odds error ↓",
     "condition_cmd_distance": "cmd ↓",
 }
+AUGMENTED = {
+    "boost_auprc/xgb/100/gain": "AUPRC, xgb",
+    "boost_auprc/rf/100/gain": "AUPRC, rf",
+    "boost_auroc/xgb/100/gain": "AUROC, xgb",
+    "boost_auroc/rf/100/gain": "AUROC, rf",
+    "balanced_tstr_auprc/xgb/balanced/gain": "TSTR AUPRC, xgb",
+    "balanced_tstr_auprc/xgb/weighted/gain": "TSTR by weights",
+}
+FREE = {"oversampled": "train's positives repeated", "weighted": "classes weighted alike"}  # need no generator
 DECIMALS = {"cmd_distance": 4, "cmd_denoised_distance": 5, "mmd_distance": 5}  # the others have 3
 CONTROLS = {
     "trtr_auroc": "TRTR AUROC",
@@ -171,8 +180,29 @@ def _dataset(board: Board, name: str) -> list[str]:
     heads = ["generator", *(_head(board, name, m) for m in shown)]
     text = tabulate(table, headers=heads, tablefmt="github", disable_numparse=True)
     facts_line = f"{'; '.join(facts)}. {_controls(board, done)}"
-    guidance = _guidance(board, cells, known)
-    return [f"## {name}", facts_line, text, _weak(board, name, known), _unable(board, name), guidance]
+    beside = [_augmented(board, cells, known), _guidance(board, cells, known)]
+    return [f"## {name}", facts_line, text, _weak(board, name, known), _unable(board, name), *beside]
+
+
+def _augmented(board: Board, cells: pd.DataFrame, known: set[str]) -> str:
+    """What positives gain a judge, drawn until balance, beside the controls that need no generator."""
+    shown = [m for m in AUGMENTED if m in known]
+    table = []
+    for generator in board.order:
+        mine = cells[cells["generator"] == generator]
+        found = [_cell(board, mine, m) for m in shown] if (mine["status"] == "done").all() else []
+        if any(v != "undefined" for v in found):
+            label = f"*{generator}*" if mine["reference"].any() else generator
+            table.append([label, *("–" if v == "undefined" else v for v in found)])
+    if not table:
+        return ""
+    one = cells[cells["generator"] == table[0][0].strip("*")]
+    for control, text in FREE.items():
+        own = [_cell(board, one, m.replace("/100/", f"/{control}/")) if "/100/" in m else "–" for m in shown]
+        table.append([f"*{text}*", *own])
+    heads = ["gain of", *(f"{AUGMENTED[m]} ↑" for m in shown)]
+    said = "Positives drawn until balance, added to train, or to synth (TSTR), against the same judge without them:"
+    return said + "\n\n" + tabulate(table, heads, tablefmt="github", disable_numparse=True)
 
 
 def _guidance(board: Board, cells: pd.DataFrame, known: set[str]) -> str:

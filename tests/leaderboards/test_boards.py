@@ -232,3 +232,19 @@ def test_conditions_and_prompts_stand_apart_where_a_suite_asks_for_them() -> Non
     assert re.search(r"\| I50 +\| a .*\| – +\|", text)
     assert re.search(r"`a` meets 0.700 ±\S+ of what prompts say, 0.300 ±\S+ more than with shuffled prompts.", text)
     assert "| I50         | target" not in text
+
+
+def test_what_drawn_positives_gain_stands_beside_what_needs_no_generator() -> None:
+    plain = {k: [v, v] for k, v in scores(0.4, 0.7, 0.1).items()}
+    values = {name: {m: [v, v] for m, v in found.items()} for name, found in BASE.items()}
+    gains = {
+        "boost_auprc/xgb/100/gain": [0.1, 0.3], "boost_auprc/xgb/oversampled/gain": [0.2, 0.6],
+        "boost_auprc/xgb/weighted/gain": [0.0, 0.2], "balanced_tstr_auprc/xgb/balanced/gain": [0.0, 0.1],
+    }  # fmt: skip
+    text = render.markdown(Board(frame(values | {"a": plain | gains, "b": plain}, replicates=2)), title="t")
+    assert "gain of" not in render.markdown(Board(frame(values | {"b": plain}, replicates=2)), title="t")
+    part = text[text.index("| gain of") :]
+    assert re.search(r"\| a +\| 0.200 ±\S+ +\| 0.050 ±", part)
+    assert re.search(r"\| \*train's positives repeated\* +\| 0.400 ±\S+ +\| – ", part)
+    assert re.search(r"\| \*classes weighted alike\* +\| 0.100 ±", part)
+    assert "| b " not in part[: part.index("classes weighted")]

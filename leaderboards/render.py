@@ -190,7 +190,8 @@ def _augmented(board: Board, cells: pd.DataFrame, known: set[str]) -> str:
     table = []
     for generator in board.order:
         mine = cells[cells["generator"] == generator]
-        found = [_cell(board, mine, m) for m in shown] if (mine["status"] == "done").all() else []
+        done = not mine.empty and (mine["status"] == "done").all()
+        found = [_cell(board, mine, m) for m in shown] if done else []
         if any(v != "undefined" for v in found):
             label = f"*{generator}*" if mine["reference"].any() else generator
             table.append([label, *("–" if v == "undefined" else v for v in found)])

@@ -95,8 +95,9 @@ class Likelihood:
             start, stop = self.groups[-1]
             x[:, self.binary] = so_many(logits, x[:, start:stop].argmax(1), dice)
         else:
-            roll = 0.5 if dice is None else torch.rand(logits.shape, generator=dice, device=out.device)
-            x[:, self.binary] = (roll < torch.sigmoid(logits)).to(x)
+            p = torch.sigmoid(logits)
+            hit = p > 0.5 if dice is None else p > torch.rand(p.shape, generator=dice, device=p.device)
+            x[:, self.binary] = hit.to(x)
         mean = out[:, self.number]
         if dice is not None:
             spread = torch.exp(log_spread[self.number].clamp(min=-5))

@@ -138,11 +138,10 @@ def _ranking(board: Board) -> str:
     table = []
     for name in board.order:
         mine = board.cells[board.cells["generator"] == name]
-        reference = bool(mine["reference"].any())
         place = "" if pd.isna(places[name]) else f"{places[name]:.0f}"
         done = f"{(mine['status'] == 'done').sum()}/{len(mine)}"
         shown = [_family(board, name, family) for family in FAMILIES]
-        table.append([place, f"*{name}*" if reference else name, *shown, done])
+        table.append([place, _label(mine), *shown, done])
     heads = ["", "generator", *(f"{f} ↑" for f in FAMILIES), "cells done"]
     align = ("right", "left", "right", "right", "right", "right")
     text = tabulate(table, headers=heads, tablefmt="github", disable_numparse=True, colalign=align)
@@ -175,8 +174,7 @@ def _dataset(board: Board, name: str) -> list[str]:
         mine = cells[cells["generator"] == generator]
         if not mine.empty:
             mark = "" if mine["native"].all() else " °"
-            label = f"*{generator}*" if mine["reference"].any() else f"{generator}{mark}"
-            table.append([label, *(_cell(board, mine, m) for m in shown)])
+            table.append([_label(mine, mark), *(_cell(board, mine, m) for m in shown)])
     heads = ["generator", *(_head(board, name, m) for m in shown)]
     text = tabulate(table, headers=heads, tablefmt="github", disable_numparse=True)
     facts_line = f"{'; '.join(facts)}. {_controls(board, done)}"
@@ -193,11 +191,10 @@ def _augmented(board: Board, cells: pd.DataFrame, known: set[str]) -> str:
         done = not mine.empty and (mine["status"] == "done").all()
         found = [_cell(board, mine, m) for m in shown] if done else []
         if any(v != "undefined" for v in found):
-            label = f"*{generator}*" if mine["reference"].any() else generator
-            table.append([label, *("–" if v == "undefined" else v for v in found)])
+            one = mine
+            table.append([_label(mine), *("–" if v == "undefined" else v for v in found)])
     if not table:
         return ""
-    one = cells[cells["generator"] == table[0][0].strip("*")]
     for control, text in FREE.items():
         own = [_cell(board, one, m.replace("/100/", f"/{control}/")) if "/100/" in m else "–" for m in shown]
         table.append([f"*{text}*", *own])
@@ -215,10 +212,9 @@ def _guidance(board: Board, cells: pd.DataFrame, known: set[str]) -> str:
         mine = cells[cells["generator"] == generator]
         if mine.empty:
             continue
-        label = f"*{generator}*" if mine["reference"].any() else generator
         for condition in conditions:
             found = [_cell(board, mine, f"{metric}/{condition}") for metric in CONDITION]
-            table.append([condition, label, *("–" if v == "undefined" else v for v in found)])
+            table.append([condition, _label(mine), *("–" if v == "undefined" else v for v in found)])
         met, gain = (_cell(board, mine, m) for m in ("prompt_accuracy_score", "prompt_gain_score"))
         if (mine["status"] == "done").all() and met != "undefined":
             said.append(f"`{generator}` meets {met} of what prompts say, {gain} more than with shuffled prompts.")
@@ -229,6 +225,12 @@ def _guidance(board: Board, cells: pd.DataFrame, known: set[str]) -> str:
         rows = sorted(table, key=lambda row: order[row[0]])
         parts.append("Drawn for a condition:\n\n" + tabulate(rows, heads, tablefmt="github", disable_numparse=True))
     return "\n\n".join([*parts, *said])
+
+
+def _label(mine: pd.DataFrame, mark: str = "") -> str:
+    """A generator's name from its cells: references in italics, others with a mark."""
+    name = mine["generator"].iloc[0]
+    return f"*{name}*" if mine["reference"].any() else f"{name}{mark}"
 
 
 def _head(board: Board, dataset: str, metric: str) -> str:

@@ -270,9 +270,12 @@ def test_clamping_gives_the_conditional_law(fraud_like: pd.DataFrame) -> None:
     assert made.guide(4_000, {"c": False}, seed=1)["e"].mean() == pytest.approx(0.1, abs=0.04)
 
 
-@pytest.mark.parametrize("guidance", ["langevin", "cfg"])
-def test_guided_samples_meet_the_condition_more_often_as_the_scale_grows(fraud_like: pd.DataFrame, guidance) -> None:
-    noise = "uniform" if guidance == "langevin" else "absorbing"
+@pytest.mark.parametrize(
+    ("guidance", "noise"), [("langevin", "uniform"), ("langevin", "marginal"), ("cfg", "absorbing")]
+)
+def test_guided_samples_meet_the_condition_more_often_as_the_scale_grows(
+    fraud_like: pd.DataFrame, guidance: str, noise: str
+) -> None:
     made = make("ehr-d3pm", **QUICK, guidance=guidance, noise=noise).fit(fraud_like, target="c", seed=0)
     rates, with_e = [], []
     for scale in (0.0, 0.3, 3.0) if guidance == "langevin" else (-1.0, -0.5, 0.0):

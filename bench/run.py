@@ -89,6 +89,7 @@ def _run(cell: Cell, store: Store, source: Source, metric_names: list[str], ente
         parts.holdout,
         read_parquet(drawn / "synth.parquet"),
         roles=asdict(data.roles),
+        judges=generators.judges(source.row.shape),
         **vars(answers(cell, source, data, parts.train, drawn)),
     )
     scores = score_cell(cell, store, tables, metric_names)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+import generators
 import metrics
 from bench.datasets.law import Roles, check, kind, subjects
 from bench.datasets.own import lawful_together, read_table
@@ -54,6 +55,7 @@ def score_files(
     handed = Tables(
         tables["train"], tables["holdout"], tables["synth"], minority=positives,
         no_minority="no --minority table was given",
+        judges=generators.judges("series") if time and not roles.codes else {},
         conditions={} if positives is None else {"target": Condition({target: True}, positives)},
         roles={"target": target, "static": roles.static, "codes": roles.codes, "sensitive": roles.sensitive,
                "quasi": roles.quasi},

@@ -67,6 +67,11 @@ _ROWS = (
         "Le 2024, arXiv:2412.10948", version=2,
     ),
     Row(
+        "tardiff", "generators.diffusion.tardiff:TarDiff", "diffusion", ("series",),
+        "diffusion of signals, class-conditional; guided by influence on a downstream model",
+        "Deng et al. 2025, arXiv:2504.17613",
+    ),
+    Row(
         "ehr-d3pm", "generators.diffusion.ehr_d3pm:EHRD3PM", "diffusion", ("codes", "visits"),
         "multinomial diffusion over tokens, guided without retraining", "Han et al. 2024, arXiv:2404.12314",
     ),
@@ -78,6 +83,8 @@ _ROWS = (
 )  # fmt: skip
 
 REGISTRY: Mapping[str, Row] = {row.name: row for row in _ROWS}
+# downstream models of tables that live with the generators: what metrics are handed, by shape
+JUDGES: Mapping[str, Mapping[str, str]] = {"series": {"timesnet": "generators.diffusion.timesnet:TimesNetJudge"}}
 
 
 def find(name: str) -> Row:
@@ -107,6 +114,12 @@ def load_class(path: str) -> type:
             f"generator '{path}': expected a class with fit and sample, it lacks {' and '.join(lacks) or 'both'}"
         )
     return found
+
+
+def judges(shape: str) -> dict[str, type]:
+    """Classes of the downstream models for tables of a shape, by name; imported now."""
+    paths = {name: path.partition(":") for name, path in JUDGES.get(shape, {}).items()}
+    return {name: getattr(import_module(module), cls) for name, (module, _, cls) in paths.items()}
 
 
 def make(name: str, **params: Any) -> Any:

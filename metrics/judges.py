@@ -47,11 +47,6 @@ def logistic(x: np.ndarray, y: np.ndarray, *, seed: int, weight: np.ndarray | No
     return LogisticRegression(C=0.1, max_iter=500, tol=1e-3).fit(x, y, sample_weight=weight)
 
 
-def handed(cls: Any) -> Fit:
-    """A judge of the harness's: a class with fit(x, y) and predict_proba(x); it knows no weights."""
-    return lambda x, y, *, seed, weight=None: cls().fit(x, y)
-
-
 # judge -> (fit, whether it wants scaled features without gaps)
 JUDGES: dict[str, tuple[Fit, bool]] = {"xgb": (xgboost, False), "rf": (forest, False), "lr": (logistic, True)}
 

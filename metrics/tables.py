@@ -49,9 +49,11 @@ class Tables:
 
     train (n subjects), holdout (m, never seen by the generator), synth, and minority (synthetic subjects of the
     positive class, for augmentation) obey one law: same columns, dtypes and index names. roles: a mapping with
-    `target` and, where there are any, `static`, `codes`, `sensitive`, `quasi`. judges: name -> class with fit(x, y)
-    and predict_proba(x), further downstream models. conditions: name -> samples drawn for a condition. prompts: samples
-    drawn for texts. no_...: why something was not drawn.
+    `target` and, where there are any, `static`, `codes`, `sensitive`, `quasi`. judges: name -> class, further
+    downstream models that read tables themselves: fit(table, *, like, target, static, weight, seed) learns from a
+    table, scales and levels from train (`like`), weight (n,) or None; predict(table) gives (n,) probabilities.
+    conditions: name -> samples drawn for a condition. prompts: samples drawn for texts. no_...: why something was not
+    drawn.
     """
 
     def __init__(

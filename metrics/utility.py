@@ -173,10 +173,19 @@ def predicted(t: Tables, source: str, name: str, seed: int) -> np.ndarray:
     """Probability of the positive class on holdout (m,), by a judge fitted on a table ("weighted": on train)."""
 
     def make() -> np.ndarray:
-        fit, scaled = judges.JUDGES.get(name) or (judges.handed(t.judges[name]), False)
         table = "train" if source == "weighted" else source
-        x, y, new = t.features(table, scaled=scaled), t.y(table), t.features("holdout", scaled=scaled)
-        return judges.probability(fit, x, y, new, seed=seed, weight=judges.alike(y) if source == "weighted" else None)
+        y = t.y(table)
+        weight = judges.alike(y) if source == "weighted" else None
+        if name in t.judges:
+            if y.all() or not y.any():
+                return np.full(t.n("holdout"), float(y.all()))
+            judge = t.judges[name]().fit(
+                t[table], like=t["train"], target=t.target, static=t.static, weight=weight, seed=seed
+            )
+            return np.asarray(judge.predict(t["holdout"]), dtype=float)
+        fit, scaled = judges.JUDGES[name]
+        x, new = t.features(table, scaled=scaled), t.features("holdout", scaled=scaled)
+        return judges.probability(fit, x, y, new, seed=seed, weight=weight)
 
     return t.once(("predicted", source, name, seed), make)
 

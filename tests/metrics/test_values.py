@@ -222,20 +222,19 @@ def test_boost_without_a_rare_class_or_minority_says_why() -> None:
 class Prior:
     """A judge that knows only how common the target is."""
 
-    def fit(self, x, y):
-        self.rate = y.mean()
+    def fit(self, table, *, like, target, static, weight, seed):
+        self.rate = table[target].mean()
         return self
 
-    def predict_proba(self, x):
-        return np.column_stack([np.full(len(x), 1 - self.rate), np.full(len(x), self.rate)])
+    def predict(self, table):
+        return np.full(len(table), self.rate)
 
 
 class FirstColumn(Prior):
-    """A judge that looks at the first feature alone."""
+    """A judge that looks at one column alone."""
 
-    def predict_proba(self, x):
-        p = 1 / (1 + np.exp(-x[:, 0]))
-        return np.column_stack([1 - p, p])
+    def predict(self, table):
+        return 1 / (1 + np.exp(-table["x"]))
 
 
 def learnable(n: int, seed: int) -> pd.DataFrame:

@@ -1,0 +1,124 @@
+"""Any table as signals x (n, c, l): what a convolution over time reads and a Gaussian diffusion draws.
+
+A longitudinal table's channels are its varying columns, one mask channel per number with gaps, and its static features
+held constant over the length. A flat table's features are the length of a single channel. Every channel (of a flat
+table every place) has a normaliser of its own, fitted on train: numbers by their ranks, then all to mean 0 and standard
+deviation 1. Where a number is missing, its channel runs on between the values beside the gap (from the first and the
+last one outwards), and its mask says so; a subject without any value holds train's median.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pandas as pd
+
+from generators.encode import Column, Series
+
+LEAST_BINARY_SPREAD = 0.3  # a rare flag divided by its own sd is a spike that no noise covers
+KNOTS = 201  # of a map between two distributions
+
+
+@dataclass(frozen=True)
+class Signals:
+    """center, spread: (c, 1) of a longitudinal table, (1, l) of a flat one. number: where features are numbers."""
+
+    view: Series
+    center: np.ndarray
+    spread: np.ndarray
+    number: np.ndarray  # (c, 1) or (1, l) bool
+
+    @classmethod
+    def fit(
+        cls, table: pd.DataFrame, *, static: Sequence[str] = (), without: Sequence[str] = (), cover: float = 1.0
+    ) -> Self:
+        """Fit on train; arguments as in Series.fit."""
+        view = Series.fit(table, static=static, scale="quantile", cover=cover, without=without)
+        kinds = [kind for column in _columns(view) for kind in _kinds(column)]
+        if view.layout.steps and not view.layout.same_length:
+            kinds.append("number")  # the length, last of the static features
+        number = np.array([kind == "number" for kind in kinds]).reshape((-1, 1) if view.layout.steps else (1, -1))
+        blank = cls(view, np.zeros(number.shape, np.float32), np.ones(number.shape, np.float32), number)
+        x = blank.transform(table)
+        along = (0, 2) if view.layout.steps else 0
+        center, spread = (m.reshape(number.shape) for m in (x.mean(axis=along), x.std(axis=along)))
+        return cls(view, center, np.maximum(spread, np.where(number, 1e-3, LEAST_BINARY_SPREAD)), number)
+
+    def transform(self, table: pd.DataFrame) -> np.ndarray:
+        """Signals (n, c, l) float32 of a table's subjects, in the order they come."""
+        grid, static = self.view.transform(table)  # (n, l, c), (n, s)
+        x = np.ascontiguousarray(grid.transpose(0, 2, 1))
+        if self.view.layout.steps:
+            self._bridge(x, table)
+            x = np.concatenate([x, np.repeat(static[:, :, None], x.shape[2], axis=2)], axis=1)
+        return ((x - self.center) / self.spread).astype(np.float32)
+
+    def inverse(self, x: np.ndarray, *, held: Mapping[str, pd.Series] | None = None) -> pd.DataFrame:
+        """The table of signals; a static feature is the mean of its channel. held: as in Series.inverse."""
+        x = x * self.spread + self.center
+        if not self.view.layout.steps:
+            return self.view.inverse(x.transpose(0, 2, 1), x[:, 0, :0], held=held)
+        varying = sum(c.width for c in self.view.layout.varying)
+        return self.view.inverse(x[:, :varying].transpose(0, 2, 1), x[:, varying:].mean(axis=2), held=held)
+
+    def pooled(self, x: np.ndarray) -> np.ndarray:
+        """x (n, c, l) as features by values (features, values): those of one normaliser together."""
+        return x.transpose(1, 0, 2).reshape(x.shape[1], -1) if self.view.layout.steps else x[:, 0].T
+
+    def _bridge(self, x: np.ndarray, table: pd.DataFrame) -> None:
+        """Fill the gaps of x (n, c, l), in place, between the values beside them."""
+        lengths = self.view.layout.lengths(table)
+        there = np.arange(x.shape[2]) < lengths[:, None]  # (n, l)
+        at = 0
+        for column in self.view.layout.varying:
+            if column.kind == "number":
+                seen = there & (x[:, at + 1] < 0.5) if column.missing else there
+                x[:, at] = bridged(x[:, at], seen)
+            at += column.width
+
+
+def bridged(x: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """x (n, l) with what is not seen interpolated in time; before the first and after the last, that value; 0 for none.
+
+    >>> bridged(np.array([[0.0, 2.0, 0.0, 4.0, 0.0]]), np.array([[False, True, False, True, False]]))
+    array([[2., 2., 3., 4., 4.]])
+    """
+    n, length = x.shape
+    step = np.arange(length)
+    before = np.maximum.accumulate(np.where(seen, step, -1), axis=1)
+    after = np.minimum.accumulate(np.where(seen, step, length)[:, ::-1], axis=1)[:, ::-1]
+    low = np.where(before < 0, after, before)
+    high = np.where(after == length, before, after)
+    none = np.logical_not(seen.any(axis=1))
+    low[none] = high[none] = 0
+    rows = np.arange(n)[:, None]
+    share = (step - low) / np.maximum(high - low, 1)
+    filled = x[rows, low] * (1 - share) + x[rows, high] * share
+    return np.where(none[:, None], 0, filled)
+
+
+def quantile_map(drawn: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Knots (2, KNOTS) of the increasing map from the distribution of `drawn` to that of `wanted`, both flat."""
+    at = np.linspace(0, 1, KNOTS)
+    source = np.quantile(drawn, at)
+    # np.interp wants increasing places: equal ones are told apart by a hair
+    return np.stack([source + 1e-6 * np.arange(KNOTS), np.quantile(wanted.astype(float), at)])
+
+
+def mapped(x: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """x under the map of `quantile_map`; beyond its ends, by as much beyond."""
+    beyond = x - np.clip(x, knots[0, 0], knots[0, -1])
+    return np.interp(x, knots[0], knots[1]) + beyond
+
+
+def _columns(view: Series) -> list[Column]:
+    return [*view.layout.varying, *view.static] if view.layout.steps else view.static
+
+
+def _kinds(column: Column) -> list[str]:
+    if column.kind == "number":
+        return ["number", "gap"][: column.width]
+    return [column.kind] * column.width

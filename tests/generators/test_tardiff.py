@@ -1,0 +1,350 @@
+"""TarDiff: signals, the U-Net, the downstream model, influence in closed form, and what guidance does to a sample."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from bench.datasets import open_dataset
+from bench.doctor import TABLES
+from generators import judges, make
+from generators.diffusion import influence as inf
+from generators.diffusion.process import beta, gamma
+from generators.diffusion.signals import Signals, mapped, quantile_map
+from generators.diffusion.tardiff import TarDiff, betas, halves
+from generators.diffusion.timesnet import ConvNet, TimesNet, classifier, fit_classifier, labels, main_frequencies
+from generators.diffusion.unet import UNet
+from generators.training import build
+
+SMALL = {"steps": 60, "sample_steps": 6, "width": 8, "batch": 32}
+
+
+@cache
+def stays() -> tuple[pd.DataFrame, str, tuple[str, ...]]:
+    data = open_dataset("sim-icu[rows=600]", None).load()
+    return data.table, data.roles.target, data.roles.static
+
+
+@cache
+def fitted(**params) -> TarDiff:
+    table, target, static = stays()
+    return make("tardiff", **{**SMALL, **params}).fit(table, target=target, static=static, seed=0)
+
+
+def arm(base: TarDiff, **params) -> TarDiff:
+    """The same fit, sampled in another way."""
+    other = make("tardiff", **{**base._params(), **params})
+    for name, value in base._learned().items():
+        setattr(other, name, value)
+    return other
+
+
+# --- signals ---
+
+
+@pytest.mark.parametrize("shape", TABLES)
+def test_signals_come_back(shape: str) -> None:
+    data = open_dataset(TABLES[shape], None).load()
+    table, target = data.table, data.roles.target
+    view = Signals.fit(table, static=data.roles.static, without=[target])
+    x = view.transform(table)
+    assert np.isfinite(x).all()
+    back = view.inverse(x, held={target: pd.Series(labels(table, target) == 1)})
+    assert list(back.dtypes) == list(table.dtypes)
+    for column in table:
+        mine, theirs = table[column].array, back[column].array
+        if str(table[column].dtype).startswith("float"):
+            size = np.nanstd(mine) or 1.0
+            assert np.allclose(mine / size, theirs / size, atol=2e-2, equal_nan=True), column
+        else:
+            assert (pd.Series(mine).astype(str) == pd.Series(theirs).astype(str)).mean() > 0.99, column
+
+
+def test_every_channel_has_a_normaliser_of_its_own() -> None:
+    table, target, static = stays()
+    view = Signals.fit(table, static=static, without=[target])
+    x = view.transform(table)
+    assert x.shape[1:] == (20, 24)  # 7 vitals and their masks, 5 static features and age
+    assert np.abs(x.mean(axis=(0, 2))).max() < 1e-4
+    number = x[:, view.number[:, 0]].std(axis=(0, 2))
+    assert number == pytest.approx(np.ones(len(number)), abs=1e-3)
+    louder = table.assign(HR=table["HR"] * 7 + 3)
+    assert Signals.fit(louder, static=static, without=[target]).transform(louder) == pytest.approx(x, abs=1e-3)
+
+
+def test_a_quantile_map_gives_the_wanted_distribution() -> None:
+    rng = np.random.default_rng(0)
+    drawn, wanted = rng.normal(0.3, 0.7, 4_000), rng.exponential(size=4_000)
+    knots = quantile_map(drawn, wanted)
+    at = np.linspace(0.02, 0.98, 49)
+    assert np.quantile(mapped(drawn, knots), at) == pytest.approx(np.quantile(wanted, at), abs=0.02)
+    assert mapped(np.array([drawn.max() + 1]), knots) == pytest.approx([wanted.max() + 1], abs=1e-3)
+    flags = mapped(rng.normal(0.3, 0.7, 4_000), quantile_map(drawn, rng.random(4_000) < 0.2))
+    assert (flags > 0.5).mean() == pytest.approx(0.2, abs=0.03)
+
+
+# --- the U-Net ---
+
+
+@pytest.mark.parametrize(("c", "length"), [(1, 1), (3, 2), (1, 3), (7, 24), (2, 37), (1, 200)])
+def test_any_length_and_channel_count(c: int, length: int) -> None:
+    net = build(lambda: UNet(c, length, classes=2, width=8, heads=2), seed=0)
+    for p in net.parameters():  # layers that start at zero would hide everything
+        nn.init.normal_(p, std=0.1)
+    x = torch.randn(4, c, length, generator=torch.Generator().manual_seed(0))
+    out = net(x, torch.full((4,), 0.5), torch.tensor([0, 1, 0, 1]))
+    assert out.shape == x.shape
+    assert not torch.allclose(out, net(x, torch.full((4,), 0.5), torch.tensor([1, 0, 1, 0])))
+    assert not torch.allclose(out, net(x, torch.full((4,), 0.9), torch.tensor([0, 1, 0, 1])))
+
+
+def test_the_published_schedule_and_size() -> None:
+    assert np.prod(1 - betas(200)) == pytest.approx(6e-4, abs=5e-5)
+    assert betas(200)[[0, -1]] == pytest.approx([5e-4, 0.1])
+    assert np.exp(-2 * make("tardiff")._times()) == pytest.approx(np.cumprod(1 - betas(200)))
+    published = UNet(7, 24, classes=2, width=64, blocks=2)
+    assert sum(p.numel() for p in published.parameters()) > 5_000_000
+
+
+class Known(nn.Module):
+    """The exact answer for signals whose values are independent N(mean, sd²)."""
+
+    def __init__(self, mean: float, sd: float, predict: str, steps: int) -> None:
+        super().__init__()
+        self.mean, self.sd, self.predict = mean, sd, predict
+        self.times = make("tardiff", grid=steps)._times()
+
+    def forward(self, x: torch.Tensor, share: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        t = self.times[round(float(share[0]) * len(self.times)) - 1]
+        g, b = float(gamma(t)), float(beta(t))
+        x0 = self.mean + g * self.sd**2 / (g**2 * self.sd**2 + b**2) * (x - g * self.mean)
+        eps = (x - g * x0) / b
+        return eps if self.predict == "eps" else g * eps - b * x0
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
+@pytest.mark.parametrize("predict", ["eps", "v"])
+def test_the_chain_draws_a_known_distribution(sampler: str, predict: str) -> None:
+    made = make("tardiff", sampler=sampler, predict=predict, sample_steps=200)
+    dice = torch.Generator().manual_seed(0)
+    noise = torch.randn(4_000, 1, 2, generator=dice)
+    bounds = (torch.full((1, 2), -9.0), torch.full((1, 2), 9.0))
+    x = made._reverse(Known(0.7, 0.5, predict, 200), noise, torch.zeros(4_000), bounds, None, dice)
+    assert float(x.mean()) == pytest.approx(0.7, abs=0.03)
+    assert float(x.std()) == pytest.approx(0.5, abs=0.03)
+
+
+# --- the downstream model ---
+
+
+def test_timesnet_finds_periods_and_learns_what_turns_on_them() -> None:
+    rng = np.random.default_rng(0)
+    t, y = np.arange(48), rng.integers(2, size=400)
+    phase = rng.uniform(0, 2 * np.pi, (400, 1))
+    x = np.sin(2 * np.pi * t / np.where(y, 12, 8)[:, None] + phase) + 0.3 * rng.normal(size=(400, 48))
+    x = x[:, None].astype(np.float32)
+    assert main_frequencies(x, 2) == [4, 6]
+    net = fit_classifier(build(lambda: classifier("timesnet", x[:300]), seed=0), x[:300], y[:300], seed=0)
+    with torch.no_grad():
+        assert roc_auc_score(y[300:], net(torch.from_numpy(x[300:]))) > 0.95
+
+
+@pytest.mark.parametrize("net", [TimesNet(3, 10, [1, 3]), ConvNet(3)], ids=["timesnet", "conv"])
+def test_a_subject_is_its_own_and_double_backward_is_exact(net: nn.Module) -> None:
+    net = net.double().eval()
+    x = torch.randn(5, 3, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    alone = torch.cat([net(x[i : i + 1]) for i in range(5)])
+    torch.testing.assert_close(net(x), alone)
+    assert torch.autograd.gradgradcheck(net, x[:1].detach().requires_grad_())
+
+
+def test_a_judge_reads_tables_and_weights() -> None:
+    table, target, static = stays()
+    subjects = table.index.get_level_values("subject")
+    inside = subjects < np.quantile(subjects, 0.7)
+    judge, y = judges("series")["timesnet"], labels(table[~inside], target)
+    plain = judge().fit(table[inside], target=target, static=static, seed=0).predict(table[~inside])
+    again = judge().fit(table[inside], target=target, static=static, seed=0).predict(table[~inside])
+    assert (plain == again).all()
+    assert roc_auc_score(y, plain) > 0.65
+    fewer = table[inside].assign(HR=np.nan)  # what is drawn may lack a channel that holdout has
+    assert np.isfinite(judge().fit(fewer, like=table, target=target, static=static, seed=0).predict(table)).all()
+    inner = labels(table[inside], target)
+    weight = np.where(inner == 1, 5.0, 0.5)
+    assert (
+        judge().fit(table[inside], target=target, static=static, weight=weight, seed=0).predict(table[~inside]).mean()
+        > 1.5 * plain.mean()
+    )
+
+
+# --- influence ---
+
+
+class Logistic(nn.Module):
+    """Logistic regression on the values of a signal."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.line = nn.Linear(d, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.line(x.flatten(1))[:, 0]
+
+
+def setting(net: nn.Module, b: int = 16, c: int = 2, length: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    dice = torch.Generator().manual_seed(1)
+    return torch.randn(b, c, length, generator=dice).double(), torch.randint(2, (b,), generator=dice)
+
+
+def test_g_and_j_in_closed_form() -> None:
+    """Logistic model: grad l = (p - y)(x, 1); <G, grad l> = (p - y)(g x + h); J = p (1 - p) (g x + h) w + (p - y) g."""
+    net = Logistic(10).double()
+    x, y = setting(net)
+    flat, p = x.flatten(1), torch.sigmoid(net(x)).detach()
+    g = inf.mean_gradient(net, x, y, batch=5)
+    torch.testing.assert_close(g["line.weight"][0], ((p - y)[:, None] * flat).mean(0))
+    torch.testing.assert_close(g["line.bias"][0], (p - y).mean())
+    along = flat @ g["line.weight"][0] + g["line.bias"][0]
+    w = net.line.weight[0].detach()
+    j = (p * (1 - p) * along)[:, None] * w + (p - y)[:, None] * g["line.weight"][0]
+    torch.testing.assert_close(inf.influence(net, g, x, y).flatten(1), j)
+    torch.testing.assert_close(inf.alignment(net, g, x, y).detach(), ((p - y) * along).sum())
+    assert inf.gradient_norms(net, x, y).tolist() == pytest.approx(
+        ((p - y).abs() * (flat.square().sum(1) + 1).sqrt()).tolist()
+    )
+    torch.testing.assert_close(inf.label_gradient(net, x, y).flatten(1), -(p - y)[:, None] * w)
+
+
+@pytest.mark.parametrize("name", ["timesnet", "conv", "logistic"])
+def test_j_is_the_slope_of_what_a_training_step_gains(name: str) -> None:
+    """The mean loss over D after one small step on x + h v, against it after a step on x - h v: 2 h lr <J, v>."""
+    net = {"timesnet": TimesNet(2, 5, [1, 2], width=4), "conv": ConvNet(2, width=4), "logistic": Logistic(10)}[name]
+    net = net.double().eval()
+    x, y = setting(net)
+    guide, label = x[:10], y[:10]
+    one, its = x[12:13], y[12:13]
+    g = inf.mean_gradient(net, guide, label)
+    j = inf.influence(net, g, one, its)
+    v = torch.randn(one.shape, generator=torch.Generator().manual_seed(2)).double()
+    h = rate = 1e-4
+
+    def after(sample: torch.Tensor) -> torch.Tensor:
+        slopes = torch.autograd.grad(inf.losses(net, sample, its).sum(), list(net.parameters()))
+        moved = {n: p.detach() - rate * s for (n, p), s in zip(net.named_parameters(), slopes, strict=True)}
+        out = torch.func.functional_call(net, moved, (guide,))
+        return nn.functional.binary_cross_entropy_with_logits(out, label.double())
+
+    gained = float((after(one - h * v) - after(one + h * v)).detach())
+    assert gained == pytest.approx(2 * h * rate * float((j * v).sum()), rel=0.02)
+
+
+@pytest.mark.parametrize("net", [TimesNet(4, 12, [1, 3]), ConvNet(4)], ids=["timesnet", "conv"])
+def test_the_batch_is_each_subject_alone(net: nn.Module) -> None:
+    net = net.eval()
+    dice = torch.Generator().manual_seed(3)
+    x, y = torch.randn(12, 4, 12, generator=dice), torch.randint(2, (12,), generator=dice)
+    g = inf.mean_gradient(net, x, y)
+    alone = []
+    for i in range(12):
+        one = x[i : i + 1].clone().requires_grad_()
+        slopes = torch.autograd.grad(inf.losses(net, one, y[i : i + 1])[0], list(net.parameters()), create_graph=True)
+        alone.append(torch.autograd.grad(sum((s * t).sum() for s, t in zip(slopes, g.values(), strict=True)), one)[0])
+    together = inf.influence(net, g, x, y)
+    assert float((together - torch.cat(alone)).abs().max() / together.abs().max()) < 1e-5
+
+
+# --- guidance ---
+
+
+def test_no_guidance_is_no_guidance_bit_for_bit() -> None:
+    plain = fitted()
+    bare = arm(plain)
+    bare.guides_ = []
+    for params in ({}, {"guide": "random"}, {"guide_at": "xt", "guidance_unit": "raw"}):
+        assert arm(plain, guidance_scale=0.0, **params).sample(40, seed=1).equals(bare.sample(40, seed=1))
+    assert not arm(plain, guidance_scale=0.3).sample(40, seed=1).equals(bare.sample(40, seed=1))
+
+
+@pytest.mark.parametrize("guide_at", ["x0", "xt"])
+@pytest.mark.parametrize("guide_net", ["timesnet", "conv"])
+def test_guidance_raises_alignment_and_its_flip_lowers_it(guide_at: str, guide_net: str) -> None:
+    base = fitted(guide_net=guide_net)
+    y = np.arange(64) % 2
+    guide = base._loaded()[0]
+
+    def aligned(**params) -> float:
+        x = torch.from_numpy(arm(base, guide_at=guide_at, **params).draw(y, seed=5)).float()
+        return float(inf.alignment(guide.net, guide.g, x, torch.from_numpy(y)).detach()) / 64
+
+    none, up, down = aligned(), aligned(guidance_scale=0.3), aligned(guidance_scale=-0.3)
+    assert down < none < up
+    random = aligned(guidance_scale=0.3, guide="random")
+    assert abs(random - none) < up - none
+
+
+def test_the_papers_step_is_w_times_j() -> None:
+    made = arm(fitted(), guidance_unit="raw", guidance_scale=100.0, guide_at="xt")
+    guide = made._loaded()[0]
+    x = torch.randn(3, *made.low_.shape, generator=torch.Generator().manual_seed(0))
+    y = torch.tensor([0, 1, 1])
+    j = inf.influence(guide.net, guide.g, x, y)
+    torch.testing.assert_close(made._move(guide, x, x, y, 1.0, 0.9, 0.1), 100 * j)
+    made.guide_at = "x0"  # the posterior's mean moves with x0 by gamma(s) beta(t - s)² / beta(t)²
+    share = float(gamma(0.9) * beta(0.1) ** 2 / beta(1.0) ** 2)
+    torch.testing.assert_close(made._move(guide, x, x, y, 1.0, 0.9, 0.1), 100 * share * j)
+    made.guidance_unit, made.guidance_scale = "relative", 0.5
+    size = made._move(guide, x, x, y, 1.0, 0.9, 0.2).square().mean(dim=(1, 2)).sqrt()
+    assert size.tolist() == pytest.approx([0.1] * 3, rel=1e-4)
+
+
+def test_guides_are_cross_fitted_on_halves_of_both_classes() -> None:
+    y = (np.random.default_rng(0).random(501) < 0.1).astype(int)
+    part = halves(y, np.random.default_rng(1))
+    assert set(part) == {0, 1}
+    for label in (0, 1):
+        sizes = np.bincount(part[y == label])
+        assert abs(sizes[0] - sizes[1]) <= 1
+    table, target, static = stays()
+    few = table[(labels(table, target) == 0).repeat(24)]
+    few = pd.concat([few, table[(labels(table, target) == 1).repeat(24)].iloc[: 24 * 9]])
+    made = make("tardiff", **SMALL, guidance_scale=0.3).fit(few, target=target, static=static, seed=0)
+    assert made.guides_ == []  # nine subjects are too few to guide with: sampling goes on unguided
+    assert len(made.sample(10, seed=0).index.unique("subject")) == 10
+
+
+@pytest.mark.parametrize(("which", "share"), [("minority", 1.0), ("majority", 1.0), ("balanced", 1.0), ("all", 0.25)])
+def test_guidance_sets(which: str, share: float) -> None:
+    y = np.r_[np.zeros(90, int), np.ones(10, int)]
+    chosen = TarDiff(guide_set=which, guide_share=share)._chosen(np.arange(100), y, np.random.default_rng(0))
+    expected = {"minority": (10, 1.0), "majority": (90, 0.0), "balanced": (20, 0.5), "all": (25, None)}[which]
+    assert len(chosen) == len(set(chosen)) == expected[0]
+    assert expected[1] is None or y[chosen].mean() == expected[1]
+
+
+# --- whole ---
+
+
+def test_marginals_are_trains_class_by_class() -> None:
+    table, target, _ = stays()
+    drawn = fitted().sample(3_000, seed=2)
+    assert drawn[target].mean() == pytest.approx(table[target].mean(), abs=0.002)
+    for died in (False, True):
+        real, made = table[table[target] == died], drawn[drawn[target] == died]
+        for vital in ("HR", "SBP", "Temp"):
+            assert made[vital].isna().mean() == pytest.approx(real[vital].isna().mean(), abs=0.03)
+            assert made[vital].mean() == pytest.approx(real[vital].mean(), abs=0.3 * real[vital].std())
+
+
+def test_known_values_only_and_an_arm_loads_a_fit(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"guide = 'influenza': known are influence, random, label"):
+        make("tardiff", guide="influenza")
+    fitted().save(tmp_path)
+    guided = make("tardiff", **SMALL, guidance_scale=0.2).load(tmp_path)
+    assert guided.sample(20, seed=3).equals(arm(fitted(), guidance_scale=0.2).sample(20, seed=3))
+    wanted = guided.sample(12, given={"died": True}, seed=0)
+    assert wanted["died"].all()

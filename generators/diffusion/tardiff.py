@@ -57,7 +57,7 @@ class TarDiff(Generator):
     what share of them.
     """
 
-    AT_SAMPLE = ("sample_steps", "sampler", "guidance_scale", "guidance_unit", "guide", "guide_at")
+    AT_SAMPLE = ("guidance_scale", "guidance_unit", "guide", "guide_at")
 
     def __init__(
         self, steps: int = 3_000, batch: int = 64, lr: float = 1e-3, ema: float = 0.999, loss: str = "l2",
@@ -137,15 +137,14 @@ class TarDiff(Generator):
         bounds = tuple(torch.from_numpy(b).to(at) for b in (self.low_, self.high_))
         dice = torch.Generator().manual_seed(seed)
         parts = []
-        for i, part in enumerate(torch.from_numpy(y).split(BATCH)):
+        for part in torch.from_numpy(y).split(BATCH):
             noise = torch.randn((len(part), *self.low_.shape), generator=dice).to(at)
-            guide = guides[i % len(guides)] if guides else None
-            parts.append(self._reverse(net, noise, part.to(at), bounds, guide, dice).cpu().numpy())
+            parts.append(self._reverse(net, noise, part.to(at), bounds, guides, dice).cpu().numpy())
         return np.concatenate(parts)
 
     @torch.no_grad()
     def _reverse(
-        self, net: nn.Module, x: Tensor, y: Tensor, bounds: tuple[Tensor, ...], guide: "Guide | None",
+        self, net: nn.Module, x: Tensor, y: Tensor, bounds: tuple[Tensor, ...], guides: list["Guide"],
         dice: torch.Generator,
     ) -> Tensor:  # fmt: skip
         """The chain from noise x (b, c, l) to time 0; the mean of every step but the last is moved by w J."""
@@ -158,7 +157,7 @@ class TarDiff(Generator):
             x0 = ((x - float(beta(t)) * eps) / float(gamma(t))).clamp(*bounds)
             eps = (x - float(gamma(t)) * x0) / float(beta(t))
             scale, weight, sigma = ou_reverse(t, to)
-            move = self._move(guide, x, x0, y, t, to, sigma) if guide and to > 0 else None
+            move = self._move(guides, x, x0, y, t, to, sigma) if guides and to > 0 else None
             if self.sampler == "ddim":
                 x = float(gamma(to)) * x0 + float(beta(to)) * eps
             else:
@@ -170,9 +169,13 @@ class TarDiff(Generator):
         """The noise that the network's output says is in x."""
         return out if self.predict == "eps" else float(beta(t)) * x + float(gamma(t)) * out
 
-    def _move(self, guide: "Guide", x: Tensor, x0: Tensor, y: Tensor, t: float, to: float, sigma: float) -> Tensor:
-        """What guidance adds to the mean of a step (b, c, l)."""
-        j = guide.direction(self.guide, x0 if self.guide_at == "x0" else x, y)
+    def _move(
+        self, guides: list["Guide"], x: Tensor, x0: Tensor, y: Tensor, t: float, to: float, sigma: float
+    ) -> Tensor:
+        """What guidance adds to the mean of a step (b, c, l); the guides take turns over the subjects."""
+        at, j = x0 if self.guide_at == "x0" else x, torch.zeros_like(x)
+        for i, guide in enumerate(guides):
+            j[i :: len(guides)] = guide.direction(self.guide, at[i :: len(guides)], y[i :: len(guides)])
         if self.guidance_unit == "relative":
             size = j.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=1e-20)
             return self.guidance_scale * sigma * j / size

@@ -134,7 +134,7 @@ def test_the_chain_draws_a_known_distribution(sampler: str, predict: str) -> Non
     dice = torch.Generator().manual_seed(0)
     noise = torch.randn(4_000, 1, 2, generator=dice)
     bounds = (torch.full((1, 2), -9.0), torch.full((1, 2), 9.0))
-    x = made._reverse(Known(0.7, 0.5, predict, 200), noise, torch.zeros(4_000), bounds, None, dice)
+    x = made._reverse(Known(0.7, 0.5, predict, 200), noise, torch.zeros(4_000), bounds, [], dice)
     assert float(x.mean()) == pytest.approx(0.7, abs=0.03)
     assert float(x.std()) == pytest.approx(0.5, abs=0.03)
 
@@ -289,17 +289,18 @@ def test_guidance_raises_alignment_and_its_flip_lowers_it(guide_at: str, guide_n
 
 def test_the_papers_step_is_w_times_j() -> None:
     made = arm(fitted(), guidance_unit="raw", guidance_scale=100.0, guide_at="xt")
-    guide = made._loaded()[0]
-    x = torch.randn(3, *made.low_.shape, generator=torch.Generator().manual_seed(0))
-    y = torch.tensor([0, 1, 1])
-    j = inf.influence(guide.net, guide.g, x, y)
-    torch.testing.assert_close(made._move(guide, x, x, y, 1.0, 0.9, 0.1), 100 * j)
+    guides = made._loaded()
+    guide = guides[0]
+    x = torch.randn(6, *made.low_.shape, generator=torch.Generator().manual_seed(0))
+    y = torch.tensor([0, 1, 1, 0, 1, 0])
+    j = inf.influence(guide.net, guide.g, x, y)[::2]  # the two guides take turns
+    torch.testing.assert_close(made._move(guides, x, x, y, 1.0, 0.9, 0.1)[::2], 100 * j)
     made.guide_at = "x0"  # the posterior's mean moves with x0 by gamma(s) beta(t - s)² / beta(t)²
     share = float(gamma(0.9) * beta(0.1) ** 2 / beta(1.0) ** 2)
-    torch.testing.assert_close(made._move(guide, x, x, y, 1.0, 0.9, 0.1), 100 * share * j)
+    torch.testing.assert_close(made._move(guides, x, x, y, 1.0, 0.9, 0.1)[::2], 100 * share * j)
     made.guidance_unit, made.guidance_scale = "relative", 0.5
-    size = made._move(guide, x, x, y, 1.0, 0.9, 0.2).square().mean(dim=(1, 2)).sqrt()
-    assert size.tolist() == pytest.approx([0.1] * 3, rel=1e-4)
+    size = made._move(guides, x, x, y, 1.0, 0.9, 0.2).square().mean(dim=(1, 2)).sqrt()
+    assert size.tolist() == pytest.approx([0.1] * 6, rel=1e-4)
 
 
 def test_guides_are_cross_fitted_on_halves_of_both_classes() -> None:

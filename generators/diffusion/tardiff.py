@@ -25,6 +25,7 @@ from generators.diffusion.unet import UNet
 from generators.training import build, device, train, weights_of, with_weights
 
 BATCH = 512  # subjects sampled at once
+LONGEST = 64  # places of the U-Net's finest level; a longer signal is folded
 CALIBRATION = 1_000  # subjects drawn to calibrate with
 FEWEST = 8  # subjects of each class, in each part of train, for a downstream model
 WAYS = ("influence", "random", "label")
@@ -60,7 +61,7 @@ class TarDiff(Generator):
     AT_SAMPLE = ("guidance_scale", "guidance_unit", "guide", "guide_at")
 
     def __init__(
-        self, steps: int = 3_000, batch: int = 64, lr: float = 1e-3, ema: float = 0.999, loss: str = "l2",
+        self, steps: int = 2_500, batch: int = 64, lr: float = 2e-3, ema: float = 0.999, loss: str = "l2",
         predict: str = "v", width: int = 32, blocks: int = 1, dropout: float = 0.0, grid: int = 200,
         sample_steps: int = 25, sampler: str = "ddim", calibrate: bool = True, cover: float = 0.995,
         guidance_scale: float = 0.0, guidance_unit: str = "relative", guide: str = "influence", guide_at: str = "x0",
@@ -129,11 +130,11 @@ class TarDiff(Generator):
         x = self.bent(self.draw(y, seed=int(rng.integers(2**62))), y)
         return self.signals_.inverse(x, held={self.target_: pd.Series(y == 1)} if self.target_ else {})
 
-    def draw(self, y: np.ndarray, *, seed: int) -> np.ndarray:
+    def draw(self, y: np.ndarray, *, seed: int, guided: bool = True) -> np.ndarray:
         """Signals (n, c, l) of classes y (n,), as the diffusion draws them."""
         at = device()
         net = with_weights(self._net(*self.low_.shape), self.weights_).to(at)
-        guides = [g.to(at) for g in self._loaded()] if self.guidance_scale else []
+        guides = [g.to(at) for g in self._loaded()] if guided and self.guidance_scale else []
         bounds = tuple(torch.from_numpy(b).to(at) for b in (self.low_, self.high_))
         dice = torch.Generator().manual_seed(seed)
         parts = []
@@ -200,7 +201,8 @@ class TarDiff(Generator):
         return -0.5 * np.cumsum(np.log1p(-betas(self.grid)))
 
     def _net(self, c: int, length: int) -> nn.Module:
-        return UNet(c, length, classes=2, width=self.width, blocks=self.blocks, dropout=self.dropout)
+        fold = -(-length // LONGEST)
+        return UNet(c, length, classes=2, width=self.width, blocks=self.blocks, dropout=self.dropout, fold=fold)
 
     def _train(self, x: np.ndarray, y: np.ndarray, seed: int, log: Log) -> dict[str, np.ndarray]:
         times = self._times()
@@ -267,14 +269,14 @@ class TarDiff(Generator):
 
     def _bends(self, x: np.ndarray, y: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         """Per class and feature, the map (2, knots) from what is drawn unguided to train."""
-        found, scale = {}, self.guidance_scale
-        self.guidance_scale = 0.0
+        found = {}
         for label in np.unique(y):
             mine = x[y == label]
-            drawn = self.draw(np.full(max(min(len(mine), CALIBRATION), 100), label), seed=seed + int(label))
+            drawn = self.draw(
+                np.full(max(min(len(mine), CALIBRATION), 100), label), seed=seed + int(label), guided=False
+            )
             pairs = zip(self.signals_.pooled(drawn), self.signals_.pooled(mine), strict=True)
             found[str(label)] = np.stack([quantile_map(d, real) for d, real in pairs])
-        self.guidance_scale = scale
         return found
 
 

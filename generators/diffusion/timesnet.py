@@ -22,6 +22,7 @@ from generators.training import build, device, train
 
 KERNELS = (1, 3, 5)
 SMALL = 1e-8
+MOST_STEPS = 4_000  # of training
 
 
 class TimesNet(nn.Module):
@@ -142,8 +143,8 @@ def fit_classifier(
     data = tuple(torch.from_numpy(r) for r in rows)
     epoch = max(1, len(y) // batch)
     return train(
-        net, logistic_loss, data, seed=seed, steps=epochs * epoch, batch=batch, lr=lr, weight_decay=1e-2, ema=0.99,
-        validation=0.15, every=epoch, patience=4,
+        net, logistic_loss, data, seed=seed, steps=min(epochs * epoch, MOST_STEPS), batch=batch, lr=lr,
+        weight_decay=1e-2, ema=0.99, validation=0.15, every=epoch, patience=4,
     )  # fmt: skip
 
 

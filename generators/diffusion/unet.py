@@ -17,18 +17,19 @@ class UNet(nn.Module):
     so that any length works. blocks: residual blocks of a level. attention: levels, counted from the coarsest, that
     have it. A place has an embedding of its own, since hours of a stay, or the columns of a flat table, are not alike.
     Time and class scale and shift every residual block. classes: 0 for no conditioning at all, not even on the time.
+    fold: so many neighbouring places are one place with more channels (a flat table of hundreds of columns is long).
     """
 
     def __init__(
         self, c: int, length: int, *, classes: int, width: int = 64, multiples: tuple[int, ...] = (1, 2, 4, 4),
-        blocks: int = 2, attention: int = 2, heads: int = 8, dropout: float = 0.0,
+        blocks: int = 2, attention: int = 2, heads: int = 8, dropout: float = 0.0, fold: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
-        told = 4 * width if classes else 0
+        self.fold, told = fold, 4 * width if classes else 0
         self.time = TimeEmbedding(told) if told else None
         self.label = nn.Embedding(classes, told) if told else None
-        self.enter = nn.Conv1d(c, width, 3, padding=1)
-        self.place = nn.Parameter(0.02 * torch.randn(width, length))
+        self.enter = nn.Conv1d(c * fold, width, 3, padding=1)
+        self.place = nn.Parameter(0.02 * torch.randn(width, -(-length // fold)))
         sizes = [m * width for m in multiples]
         at, skips = width, [width]
         self.down = nn.ModuleList()
@@ -48,12 +49,16 @@ class UNet(nn.Module):
             for _ in range(blocks + 1):
                 self.up.append(Stage(at + skips.pop(), size, told, heads if coarse else 0, dropout))
                 at = size
-        self.leave = nn.Sequential(nn.GroupNorm(_groups(at), at), nn.SiLU(), _silent(nn.Conv1d(at, c, 3, padding=1)))
+        self.leave = nn.Sequential(
+            nn.GroupNorm(_groups(at), at), nn.SiLU(), _silent(nn.Conv1d(at, c * fold, 3, padding=1))
+        )
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """Predicted noise (b, c, l)."""
         told = nn.functional.silu(self.time(t) + self.label(y)) if self.time is not None and self.label else None
-        h = self.enter(x) + self.place
+        b, c, length = x.shape
+        x = nn.functional.pad(x, (0, -length % self.fold)).view(b, c, -1, self.fold)
+        h = self.enter(x.transpose(2, 3).flatten(1, 2)) + self.place
         kept = [h]
         for part in self.down:
             h = part(h, told) if isinstance(part, Stage) else part(h)
@@ -65,7 +70,8 @@ class UNet(nn.Module):
             if h.shape[-1] != skip.shape[-1]:
                 h = nn.functional.interpolate(h, size=skip.shape[-1])
             h = part(torch.cat([h, skip], dim=1), told)
-        return self.leave(h)
+        out = self.leave(h).view(b, c, self.fold, -1)  # (b, c, fold, l / fold)
+        return out.transpose(2, 3).flatten(2)[:, :, :length]
 
 
 class Stage(nn.Module):

@@ -1,4 +1,4 @@
-"""Speed of TarDiff: guided against unguided sampling, J of a batch against one at a time, a U-Net told against untold."""
+"""Speed of TarDiff: guided against unguided sampling, J of a batch against a loop, a U-Net told against untold."""
 
 import numpy as np
 import pytest

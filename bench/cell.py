@@ -19,6 +19,7 @@ class Cell:
     table's bytes, "" where it is absent. version: of the generator's code. params: hyperparameters as JSON. samples:
     subjects to draw, 0 for as many as train. tune: the tuning budget as JSON, "" for none. conditions,
     prompts: what is asked of the fitted generator beside a sample (bench/ask.py), as JSON, "" for nothing.
+    at_sample: names of those params that the generator's fit does not read, as a JSON list, "" for none.
     """
 
     dataset: str
@@ -35,6 +36,7 @@ class Cell:
     tune: str = ""
     conditions: str = ""
     prompts: str = ""
+    at_sample: str = ""
 
     @property
     def key(self) -> str:
@@ -43,19 +45,50 @@ class Cell:
         >>> Cell("sim-ehr", "sim-ehr", "d1", "random", "ou", "ou", "1", "{}", 0).key.rpartition(".")[0]
         'sim-ehr.ou.r0'
         """
-        unasked = {k for k in ("conditions", "prompts") if not getattr(self, k)}
-        decides = {k: v for k, v in asdict(self).items() if k not in {"label", "source", *unasked}}
+        absent = {k for k in ("conditions", "prompts", "at_sample") if not getattr(self, k)}
+        decides = {k: v for k, v in asdict(self).items() if k not in {"label", "source", *absent}}
+        return self._file_name(self.label, decides)
+
+    @property
+    def fit_key(self) -> str:
+        """As `key`, of all that decides the fit: cells that differ only in how they sample have the same one.
+
+        A tuned cell's is its own: its parameters come out of its tuning, which samples.
+
+        >>> arm = Cell("sim-ehr", "sim-ehr", "d1", "random", "ou", "few", "1", '{"grid": 9}', 0, at_sample='["grid"]')
+        >>> arm.fit_key == Cell("sim-ehr", "sim-ehr", "d1", "random", "ou", "ou", "1", "{}", 0, samples=50).fit_key
+        True
+        """
+        if self.tune:
+            return self.key
+        names = ("dataset", "data", "split", "generator", "version", "replicate", "threads")
+        return self._file_name(self.generator, {k: getattr(self, k) for k in names} | {"params": self._fit_params})
+
+    @property
+    def _fit_params(self) -> str:
+        """Those of params that the fit reads."""
+        if not self.at_sample:
+            return self.params
+        later = json.loads(self.at_sample)
+        return json.dumps({k: v for k, v in json.loads(self.params).items() if k not in later}, sort_keys=True)
+
+    def _file_name(self, name: str, decides: Mapping[str, Any]) -> str:
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:10]
-        readable = re.sub(r"[^A-Za-z0-9-]+", "-", f"{self.dataset}").strip("-")
-        return f"{readable}.{re.sub(r'[^A-Za-z0-9-]+', '-', self.label)}.r{self.replicate}.{digest}"
+        readable = re.sub(r"[^A-Za-z0-9-]+", "-", self.dataset).strip("-")
+        return f"{readable}.{re.sub(r'[^A-Za-z0-9-]+', '-', name)}.r{self.replicate}.{digest}"
 
     def seed(self, purpose: str) -> int:
-        """A seed for one purpose. "split" and "score" are the same for every generator, so that they can be paired."""
+        """A seed for one purpose.
+
+        "split" and "score" are the same for every generator, so that they can be paired. All others are the same for
+        cells that differ only in how they sample: each has the fit it would have alone, and they draw from the same
+        noise, so that what differs between them is what they do with it.
+        """
         if purpose not in PURPOSES:
             raise ValueError(f"unknown purpose '{purpose}'; known: {', '.join(PURPOSES)}")
         parts = [self.dataset, str(self.replicate), purpose]
         if purpose not in ("split", "score"):
-            parts += [self.generator, self.params]
+            parts += [self.generator, self._fit_params]
         return int(hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8], 16) >> 1
 
     @classmethod

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import generators
-from bench.cell import Record
+from bench.cell import Cell, Record
 from bench.store import Store
 from bench.suite import Suite, cells
 
 if TYPE_CHECKING:
     import pandas as pd
 
-UP_TO_SAMPLING = ("start", "load", "split", "tune", "fit", "sample", "minority")
+UP_TO_SAMPLING = ("start", "load", "split", "tune", "reload", "fit", "sample", "minority")
 
 
 def records(suite: Suite, store: Store, data_dir: Path | None) -> list[tuple[Any, Any, Record | None]]:
@@ -63,16 +63,30 @@ def frame(found: Sequence[tuple[Any, Any, Record | None]], metric_names: list[st
     return table.astype(dict.fromkeys(numbers, float))
 
 
+def spent(cell: Cell, store: Store) -> tuple[dict[str, dict[str, float]], bool]:
+    """Seconds and peak memory of a cell by phase, and whether its fit was made for another cell.
+
+    A fit that was loaded stands with what it cost when it was made, left out where that is not known.
+    """
+    phases = (store.note(cell.key, "cost") or {}).get("phases", {})
+    if "reload" not in phases:
+        return phases, False
+    made = store.fit_cost(cell.fit_key)
+    phases = {k: v for k, v in phases.items() if k != "fit"}
+    if made is None:
+        return phases, False
+    return {**phases, "fit": {k: v for k, v in made.items() if k != "cell"}}, made["cell"] != cell.key
+
+
 def cost_frame(found: Sequence[tuple[Any, Any, Record | None]], store: Store) -> pd.DataFrame:
     """What done cells cost: per dataset and generator the means over replicates."""
     import pandas as pd
 
     rows = []
     for cell, _, record in found:
-        cost = store.note(cell.key, "cost") if record and record.status == "done" else None
-        if record is None or cost is None:
+        phases, shared = spent(cell, store) if record and record.status == "done" else ({}, False)
+        if record is None or not phases:
             continue
-        phases = cost["phases"]
 
         def seconds(name: str, phases: dict = phases) -> float | None:
             return phases[name]["seconds"] if name in phases else None
@@ -84,6 +98,7 @@ def cost_frame(found: Sequence[tuple[Any, Any, Record | None]], store: Store) ->
                 "generator": cell.label,
                 "tune_s": seconds("tune"),
                 "fit_s": seconds("fit"),
+                "fit_shared": shared,
                 "sample_s_per_1k": None if sampled is None else sampled / n * 1_000,
                 "score_s": seconds("score"),
                 "peak_memory_mb": max(

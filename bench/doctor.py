@@ -175,6 +175,36 @@ def repeats_elsewhere(p: Patient) -> None:
         raise Broken("another process draws a different table from the same seeds")
 
 
+def shares_fits(p: Patient) -> None:
+    """fit does without the parameters in AT_SAMPLE and learns the same, and load leaves them as they are."""
+    names = generators.at_sample(p.name)
+    made = p.make()
+    if not names or not callable(getattr(made, "save", None)):
+        return
+    for name in names:
+        if name not in vars(made):
+            raise Broken(f"the constructor does not store '{name}', which AT_SAMPLE names")
+    held = {name: vars(made).pop(name) for name in names}
+    try:
+        fit(made, p.train, p.data, seed=0, log=lambda step, **values: None)
+    except AttributeError as error:
+        if error.name not in names:
+            raise
+        raise Broken(f"fit reads '{error.name}', which AT_SAMPLE names") from error
+    with tempfile.TemporaryDirectory() as folder:
+        p.fitted.save(Path(folder))
+        other = p.make()
+        vars(other).update({name: (name, "kept") for name in names})
+        other.load(Path(folder))
+    for name in names:
+        if vars(other)[name] != (name, "kept"):
+            raise Broken(f"load changes '{name}', which AT_SAMPLE names")
+    for one in (made, other):
+        vars(one).update(held)
+        if not one.sample(N, seed=1).equals(p.fitted.sample(N, seed=1)):
+            raise Broken("a fit made without the parameters in AT_SAMPLE, or loaded beside others, draws another table")
+
+
 def has_a_lawful_space(p: Patient) -> None:
     """What `suggest` suggests are constructor parameters, and each default lies in its range."""
     cls = generators.load_class(generators.find(p.name).load)
@@ -201,6 +231,7 @@ CHECKS: tuple[Callable[[Patient], None], ...] = (
     meets_conditions,
     survives_saving,
     repeats_elsewhere,
+    shares_fits,
     has_a_lawful_space,
 )
 

@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -31,6 +32,7 @@ PRELOAD = ["pandas", "pyarrow.parquet", "sklearn.linear_model", "sklearn.model_s
            "bench.run", "metrics.joint", "metrics.pairs", "metrics.boost", "metrics.attributes"]  # fmt: skip
 WATCH_S = 0.05  # between two looks at memory
 FAMILY_S = 0.5  # between two looks for the group's further processes
+UP_TO_FIT = ("start", "load", "split", "tune", "fit")
 OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 MIB = 2**20
 
@@ -81,8 +83,9 @@ def run_cells(
 ) -> None:
     """Run cells, `workers` at a time, until each has a record.
 
-    report(event, cell, record, seconds): "start" and "end" of each cell. A cell that another process holds is waited
-    for. A child killed from outside is started once more. Raises BenchError where the store's disk is full.
+    report(event, cell, record, seconds): "start" and "end" of each cell. A cell that another process holds, or whose
+    fit is being made for another cell, is waited for while others are run. A child killed from outside is started once
+    more. Raises BenchError where the store's disk is full.
     """
     waiting = [Work(c, str(store.root), str(data_dir) if data_dir else None, tuple(metric_names)) for c in cells]
     ours = {REGISTRY[w.cell.generator].load.split(":")[0] for w in waiting if w.cell.generator in REGISTRY}
@@ -92,18 +95,18 @@ def run_cells(
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                work = _next(waiting, store)
+                work = _next(waiting, running, store)
                 if work is None:
                     break
                 report("start", work.cell, None, 0.0)
                 running.append(_start(context, work))
-            _listen(running)
+            _listen(running, store)
             for child in list(running):
                 _watch(child, time_s, memory_mb)
                 if child.process.is_alive():
                     continue
                 running.remove(child)
-                _listen([child])
+                _listen([child], store)
                 outcome = _end(child, store, again)
                 if outcome == "busy":
                     waiting.append(child.work)
@@ -137,10 +140,12 @@ def thread_settings(threads: int) -> dict[str, str]:
     return {f"{lib}_NUM_THREADS": str(threads) for lib in libraries} | {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
-def _next(waiting: list[Work], store: Store) -> Work | None:
-    """The first cell nobody holds; None where all are held."""
+def _next(waiting: list[Work], running: list[Running], store: Store) -> Work | None:
+    """The first cell nobody holds and whose fit nobody is making; None where there is none."""
+    making = {c.work.cell.fit_key for c in running if c.phase in UP_TO_FIT}
+    making = {key for key in making if not store.fit(key).exists()}
     for i, work in enumerate(waiting):
-        if not store.busy(work.cell.key):
+        if work.cell.fit_key not in making and not store.busy(work.cell.key, work.cell.fit_key):
             return waiting.pop(i)
     return None
 
@@ -154,8 +159,8 @@ def _start(context: Any, work: Work) -> Running:
     return Running(work, process, ours, start=now, since=now)
 
 
-def _listen(running: list[Running]) -> None:
-    """Take in what children say; returns when one speaks or ends, or after a moment."""
+def _listen(running: list[Running], store: Store) -> None:
+    """Take in what children say, and keep what their fits cost; returns when one speaks or ends, or after a moment."""
     ready = wait([x for c in running for x in (c.pipe, c.process.sentinel) if not _closed(x)], timeout=WATCH_S)
     for c in running:
         while c.pipe in ready and not c.pipe.closed:
@@ -168,6 +173,9 @@ def _listen(running: list[Running]) -> None:
                 break
             if what == "phase":
                 _close_phase(c, at)
+                if c.phase == "fit":  # made; kept now, so that it is known even where this cell goes no further
+                    with _writing(store):
+                        store.save_fit_cost(c.work.cell, c.phases["fit"])
                 c.phase, c.since, c.peak = value, at, 0.0
             else:
                 _close_phase(c, at)
@@ -245,13 +253,20 @@ def _end(c: Running, store: Store, again: set[str]) -> str:
             fault = Fault(c.phase, "Crashed", f"the process died of {signal.Signals(-code).name}")
         else:
             fault = Fault(c.phase, "Exited", f"the process ended with code {code} and no record")
-    try:
+    with _writing(store):
         if fault:
             store.save_record(Record(c.work.cell, c.killed_status if c.killed else "failed", fault))
         _save_cost(c, store)
+    return "ended"
+
+
+@contextmanager
+def _writing(store: Store) -> Iterator[None]:
+    """Raises BenchError where the store cannot be written."""
+    try:
+        yield
     except OSError as error:
         raise BenchError(f"store {store.root}: {reason(error)}") from error
-    return "ended"
 
 
 def _save_cost(c: Running, store: Store) -> None:

@@ -15,7 +15,7 @@ from math import isfinite
 from pathlib import Path
 
 from bench.cell import Cell, Record
-from bench.collect import frame, records
+from bench.collect import frame, records, spent
 from bench.datasets.source import Source
 from bench.store import Store
 from bench.suite import Suite
@@ -92,13 +92,13 @@ def _parent(board: Board, members: list[Member], store: Store) -> Run:
         params={"dataset": cell.dataset, "generator": cell.label},
         texts={"scores.csv": rows[columns].to_csv(index=False, lineterminator="\n")},
         status=STATUS[tags["status"]],
-        seconds=sum(_seconds(store, c.key) for c, _, _ in members),
+        seconds=sum(_seconds(store, c) for c, _, _ in members),
     )
 
 
 def _child(cell: Cell, record: Record, parent: Run, store: Store) -> Run:
-    cost = store.note(cell.key, "cost") or {}
-    phases, machine = cost.get("phases", {}), cost.get("machine", {})
+    phases, shared = spent(cell, store)
+    machine = (store.note(cell.key, "cost") or {}).get("machine", {})
     metrics = {k: v["value"] for k, v in record.scores.items() if k in KEY and "value" in v}
     metrics |= {f"{name}_s": phase["seconds"] for name, phase in phases.items()}
     if phases:
@@ -115,17 +115,18 @@ def _child(cell: Cell, record: Record, parent: Run, store: Store) -> Run:
             "kind": "replicate",
             "status": record.status,
             "reason": record.reason,
+            "fit_shared": str(shared),
             **{f"env.{k}": str(v) for k, v in environment.items()},
         },
         metrics=metrics,
         params={**parent.params, **{k: str(v) for k, v in about.items()}},
         texts={"record.json": json.dumps(asdict(record), indent=1, sort_keys=True)},
         status=STATUS[record.status],
-        seconds=_seconds(store, cell.key),
+        seconds=_seconds(store, cell),
         parent=parent.id,
     )
 
 
-def _seconds(store: Store, key: str) -> float:
-    """What a cell has taken, over all its phases."""
-    return sum(p["seconds"] for p in (store.note(key, "cost") or {}).get("phases", {}).values())
+def _seconds(store: Store, cell: Cell) -> float:
+    """What a cell takes, over all its phases, a shared fit among them."""
+    return sum(p["seconds"] for p in spent(cell, store)[0].values())

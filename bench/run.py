@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from bench.ask import answers, ask, check, taken
 from bench.cell import Cell, Fault, Record
 from bench.datasets import open_dataset
 from bench.errors import BenchError
-from bench.store import Store, StoreError, check_stage, read_parquet, stage
+from bench.store import Busy, Store, StoreError, check_stage, read_parquet, stage
 from generators.base import Unsupported
 from generators.state import PLAIN, count
 
@@ -41,7 +42,8 @@ class StoreFull(StoreError):
 def run_cell(cell: Cell, store: Store, *, data_dir: Path | None, metric_names: list[str], phase: Phase) -> Record:
     """Do what is missing of a cell and write its record. phase(name) is told of each phase as it begins.
 
-    Raises StoreFull where the disk is full or read-only; every other exception becomes a record.
+    Raises StoreFull where the disk is full or read-only, and Busy where another process is making the fit that this
+    cell shares; every other exception becomes a record.
     """
     now = ["load"]
 
@@ -56,6 +58,8 @@ def run_cell(cell: Cell, store: Store, *, data_dir: Path | None, metric_names: l
         source = open_dataset(cell.source, data_dir)
         shareable = source.shareable
         record = _run(cell, store, source, metric_names, enter)
+    except Busy:
+        raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL_DISK:
             raise StoreFull(f"store {store.root}: {error.strerror}") from error
@@ -122,8 +126,7 @@ def _sample(cell: Cell, store: Store, source: Source, data: Data, parts: Split, 
             enter("tune")
             params = tuned(cell, store, source, data, parts.train)["params"]
     handed = hand_over(cell.generator, source)
-    enter("fit")
-    generator = fitted(cell, store, params, handed, data, parts.train)
+    generator = fitted(cell, store, params, handed, data, parts.train, enter)
     enter("sample")
     n = cell.samples or len(subjects(parts.train))
     synth = generator.sample(n, seed=cell.seed("sample"))
@@ -140,24 +143,36 @@ def _sample(cell: Cell, store: Store, source: Source, data: Data, parts: Split, 
 
 
 def fitted(
-    cell: Cell, store: Store, params: Mapping[str, Any], handed: Mapping[str, Any], data: Data, train: pd.DataFrame
-) -> Any:
-    """The cell's generator, fitted: loaded where it is stored, else fitted and stored."""
+    cell: Cell, store: Store, params: Mapping[str, Any], handed: Mapping[str, Any], data: Data, train: pd.DataFrame,
+    enter: Phase,
+) -> Any:  # fmt: skip
+    """The cell's generator, fitted: loaded where this cell or one that shares its fit has stored it, else fitted and
+    stored. Raises Busy where another process is making that fit."""
     generator = generators.make(cell.generator, **params, **handed)
-    folder = store.fit(cell.key)
-    storable = callable(getattr(generator, "save", None)) and callable(getattr(generator, "load", None))
-    if storable and check_stage(folder):
-        return generator.load(folder)
-    generator = fit(generator, train, data, seed=cell.seed("fit"))
-    if storable:
-        try:
-            with stage(folder) as new:
-                generator.save(new)
-        except (TypeError, NotImplementedError) as error:
-            if cell.generator in generators.REGISTRY:
-                raise
-            print(f"the fit is not stored: {error}", flush=True)
+    if not (callable(getattr(generator, "save", None)) and callable(getattr(generator, "load", None))):
+        enter("fit")
+        return fit(generator, train, data, seed=cell.seed("fit"))
+    folder = store.fit(cell.fit_key)
+    with nullcontext() if folder.exists() else store.fitting(cell.fit_key):
+        if folder.exists():  # asked again: it may have been made before the lock was ours
+            enter("reload")
+            check_stage(folder)
+            return generator.load(folder)
+        enter("fit")
+        generator = fit(generator, train, data, seed=cell.seed("fit"))
+        _keep(generator, folder, cell.generator)
     return generator
+
+
+def _keep(generator: Any, folder: Path, name: str) -> None:
+    """Store a fit; one of a user's own that cannot be saved is not."""
+    try:
+        with stage(folder) as new:
+            generator.save(new)
+    except (TypeError, NotImplementedError) as error:
+        if name in generators.REGISTRY:
+            raise
+        print(f"the fit is not stored: {error}", flush=True)
 
 
 def fit(generator: Any, train: pd.DataFrame, data: Data, *, seed: int, log: Callable[..., None] | None = None) -> Any:

@@ -3,7 +3,8 @@
     store.json                      its format
     data/                           mode 700: whatever may hold a row of a table
       tables/NAME-IDENTITY/         parsed datasets
-      fits/KEY/ samples/KEY/        fitted generators; synth.parquet and minority.parquet
+      fits/FIT_KEY/                 fitted generators; beside each what it cost (.json) and its lock
+      samples/KEY/                  synth.parquet and minority.parquet
       logs/KEY.log                  all a cell's process printed, tracebacks included
     cells/KEY/                      cell.json, tuned.json, scores.json, record.json, cost.json, lock
     boards/SUITE/                   rendered boards
@@ -20,8 +21,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,9 +99,9 @@ class Store:
         """Where MLflow puts artifacts by default."""
         return self.root / "mlflow-artifacts"
 
-    def fit(self, key: str) -> Path:
-        """The fitted generator of a cell."""
-        return self.private / "fits" / key
+    def fit(self, fit_key: str) -> Path:
+        """The fitted generator of the cells that share it."""
+        return self.private / "fits" / fit_key
 
     def samples(self, key: str) -> Path:
         """The samples of a cell."""
@@ -157,11 +158,21 @@ class Store:
         for key in keys:
             (self.cell(key) / "record.json").unlink(missing_ok=True)
 
-    def mend(self, keys: Iterable[str]) -> None:
+    def fit_cost(self, fit_key: str) -> dict[str, Any] | None:
+        """{"cell": key of the cell that made a fit, "seconds", "peak_memory_mb"}, or None where that is not known."""
+        path = self.private / "fits" / f"{fit_key}.json"
+        return _read_json(path) if path.exists() else None
+
+    def save_fit_cost(self, cell: Cell, cost: Mapping[str, float]) -> None:
+        """Write beside a fit what it cost the cell that made it; nothing where the fit is not stored."""
+        if self.fit(cell.fit_key).exists():
+            write_json(self.private / "fits" / f"{cell.fit_key}.json", {"cell": cell.key, **cost})
+
+    def mend(self, cells: Iterable[Cell]) -> None:
         """Drop what is damaged of the stages of cells and of all tables, so that it is made again."""
         stages = list((self.private / "tables").glob("[!.]*"))
-        for key in keys:
-            stages += [self.samples(key), self.fit(key)]
+        for cell in cells:
+            stages += [self.samples(cell.key), self.fit(cell.fit_key)]
         for folder in stages:
             try:
                 check_stage(folder)
@@ -180,10 +191,16 @@ class Store:
         with _flock(self.private / f"{what}.lock", fcntl.LOCK_EX):
             yield
 
-    def busy(self, key: str) -> bool:
-        """True while another process holds a cell."""
+    @contextmanager
+    def fitting(self, fit_key: str) -> Iterator[None]:
+        """Hold a fit alone while it is made. Raises Busy where another process is making it."""
+        with _flock(self.private / "fits" / f"{fit_key}.lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
+            yield
+
+    def busy(self, key: str, fit_key: str = "") -> bool:
+        """True while another process holds a cell or, where a fit is named too, makes that."""
         try:
-            with self.lock(key):
+            with self.lock(key), self.fitting(fit_key) if fit_key else nullcontext():
                 return False
         except Busy:
             return True
@@ -248,7 +265,8 @@ def _flock(path: Path, how: int) -> Iterator[None]:
         try:
             fcntl.flock(handle, how)
         except BlockingIOError as error:
-            raise Busy(f"{path.parent.name}: another process is at work on it") from error
+            name = path.stem if path.suffix else path.parent.name
+            raise Busy(f"{name}: another process is at work on it") from error
         yield
 
 

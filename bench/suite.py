@@ -153,6 +153,7 @@ def cells(suite: Suite, data_dir: Path | None) -> Iterator[tuple[Cell, Source, s
         for replicate in range(suite.replicates):
             for gen in suite.generators:
                 row = generators.find(gen.name)
+                later = [p for p in sorted(gen.params) if p in generators.at_sample(gen.name)]
                 tunable = suite.tune is not None and row.family != "reference"
                 cell = Cell(
                     dataset=str(source.name),
@@ -169,6 +170,7 @@ def cells(suite: Suite, data_dir: Path | None) -> Iterator[tuple[Cell, Source, s
                     tune=json.dumps(suite.tune.model_dump(), sort_keys=True) if tunable and suite.tune else "",
                     conditions=conditions,
                     prompts=prompts,
+                    at_sample=json.dumps(later) if later else "",
                 )
                 yield cell, source, absent or _impossible(row, source)
 

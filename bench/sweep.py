@@ -30,8 +30,8 @@ def sweep(
             raise unknown("status to retry", status, RETRY)
     found = _chosen(records(suite, store, data_dir), datasets, labels)
     cells = [cell for cell, _, record in found if due(store, cell, record, suite.metric_names, retry)]
-    again = [cell.key for cell, _, record in found if cell in cells and record is not None and record.fault is not None]
-    store.forget(again)
+    again = [cell for cell, _, record in found if cell in cells and record is not None and record.fault is not None]
+    store.forget(cell.key for cell in again)
     if retry:
         store.mend(again)
     at_once = workers or max(1, (os.cpu_count() or 1) // suite.threads)

@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -132,6 +133,7 @@ def check(name: str, params: Mapping[str, Any]) -> None:
     """Raise ValueError where a name or a parameter is not known; a registered class is not imported for it."""
     find(name)
     known = parameters(name)
+    at_sample(name)
     strange = sorted(set(params) - set(known))
     if strange:
         near = get_close_matches(strange[0], known, n=1)
@@ -145,14 +147,46 @@ def parameters(name: str) -> list[str]:
     """The names of a generator's constructor parameters; a registered one's are read from its source."""
     if name not in REGISTRY:
         return [p for p in inspect.signature(load_class(name)).parameters if p not in ("args", "kwargs")]
-    module, _, cls = REGISTRY[name].load.partition(":")
+    inits = [f for f in _body(REGISTRY[name].load) if isinstance(f, ast.FunctionDef) and f.name == "__init__"]
+    return [a.arg for f in inits for a in (*f.args.args[1:], *f.args.kwonlyargs)]
+
+
+def at_sample(name: str) -> tuple[str, ...]:
+    """A generator's AT_SAMPLE: the constructor parameters that its `fit` does not read; a registered one's is read from
+    its source. ValueError where it is no tuple, or names what is no parameter."""
+    if name in REGISTRY:
+        named = _value(REGISTRY[name].load, "AT_SAMPLE") or ()
+    else:
+        named = getattr(load_class(name), "AT_SAMPLE", ())
+    if not isinstance(named, tuple):
+        raise ValueError(f"generator '{name}': AT_SAMPLE is {named!r}, expected a tuple of names")
+    known = parameters(name)
+    strange = [n for n in named if n not in known]
+    if strange:
+        raise ValueError(
+            f"generator '{name}': AT_SAMPLE names '{strange[0]}', which is no constructor parameter: "
+            f"known: {', '.join(known) or 'none'}"
+        )
+    return named
+
+
+@cache
+def _body(load: str) -> list[ast.stmt]:
+    """What stands in a class of ours, read without importing it."""
+    module, _, cls = load.partition(":")
     spec = find_spec(module)
     tree = ast.parse(Path(str(spec.origin)).read_text(encoding="utf-8")) if spec else ast.Module([], [])
-    inits = [
-        f for c in tree.body if isinstance(c, ast.ClassDef) and c.name == cls
-        for f in c.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"
-    ]  # fmt: skip
-    return [a.arg for f in inits for a in (*f.args.args[1:], *f.args.kwonlyargs)]
+    return [s for c in tree.body if isinstance(c, ast.ClassDef) and c.name == cls for s in c.body]
+
+
+def _value(load: str, name: str) -> Any:
+    """What a class of ours sets a name to, None where it does not."""
+    for s in _body(load):
+        if isinstance(s, ast.Assign | ast.AnnAssign) and s.value is not None:
+            targets = s.targets if isinstance(s, ast.Assign) else [s.target]
+            if name in map(ast.unparse, targets):
+                return ast.literal_eval(s.value)
+    return None
 
 
 def version(name: str) -> str:

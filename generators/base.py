@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,12 @@ class Generator(ABC):
 
     The constructor only stores keyword hyperparameters, each under its own name; what `fit` learns ends in "_".
     A subclass needs `fit` and `sample`; saving, loading and conditions by rejection come from here.
+
+    AT_SAMPLE: constructor parameters that `fit` never reads and `load` leaves alone, such as a guidance scale or the
+    steps of a sampler. Cells that differ only in them share one fit.
     """
+
+    AT_SAMPLE: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def fit(

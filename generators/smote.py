@@ -23,6 +23,8 @@ class Smote(Generator):
     holds all its distances at once. cover: share of subjects whose whole length fits the grid of a longitudinal table.
     """
 
+    AT_SAMPLE = ("k",)
+
     def __init__(self, k: int = 5, pool: int = 20_000, cover: float = 0.995) -> None:
         self.k = k
         self.pool = pool

@@ -116,7 +116,11 @@ def costs(frame: pd.DataFrame) -> str:
     text = tabulate(
         shown, list(frame.columns), tablefmt="github", disable_numparse=True, colalign=align if shown else None
     )
-    return f"# Cost\n\nSeconds, MiB and counts, means over replicates; memory up to sampling.\n\n{text}\n"
+    about = (
+        "Seconds, MiB and counts, means over replicates; memory up to sampling. fit_shared: share of the replicates\n"
+        "whose fit was made for another row that differs only in how it samples, and is shown here again."
+    )
+    return f"# Cost\n\n{about}\n\n{text}\n"
 
 
 # --- parts of a board ---

@@ -273,6 +273,8 @@ METRICS: Mapping[str, Metric] = {row.name: row for row in _FIDELITY + _UTILITY +
 COSTS: Mapping[str, str] = {
     "tune_s": "seconds of tuning",
     "fit_s": "seconds of fitting",
+    "fit_shared": "share of the replicates whose fit was made for another cell that differs only in how it samples; "
+    "`fit_s` and `peak_memory_mb` are then that fit's",
     "sample_s_per_1k": "seconds per 1,000 subjects sampled",
     "peak_memory_mb": "highest resident memory of the cell's processes up to sampling, MiB",
     "n_parameters": "numbers a fitted generator holds",

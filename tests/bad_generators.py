@@ -3,6 +3,7 @@
 import numpy as np
 
 from fakes import Nothing
+from generators.base import Generator
 
 
 class Unseeded(Nothing):
@@ -18,3 +19,47 @@ class Vandal(Nothing):
     def fit(self, train):
         super().fit(train)
         train.iloc[:, 0] = 0.0
+
+
+class NamesNoParameter(Nothing):
+    AT_SAMPLE = ("steps",)
+
+    def __init__(self, scale=1.0):
+        self.scale = scale
+
+
+class NamesByAText(NamesNoParameter):
+    AT_SAMPLE = "scale"
+
+
+class ReadsAtFit(Generator):
+    """Says that fit does not read its scale, and reads it."""
+
+    AT_SAMPLE = ("scale",)
+
+    def __init__(self, scale=1.0):
+        self.scale = scale
+
+    def fit(self, train, *, seed):
+        self.train_ = train * self.scale if self.scale != 1 else train
+        return self
+
+    def sample(self, n, *, seed):
+        return self.train_.sample(n, replace=True, random_state=seed).set_axis(range(n)).rename_axis("subject")
+
+
+class TakesOver(ReadsAtFit):
+    """Its load takes over parameters."""
+
+    def fit(self, train, *, seed):
+        self.train_ = train
+        return self
+
+    def load(self, folder):
+        self.scale = 1.0
+        return super().load(folder)
+
+
+class Renames(TakesOver):
+    def __init__(self, scale=1.0):
+        self.factor = scale

@@ -7,6 +7,8 @@ import time
 
 import numpy as np
 
+from generators.base import Generator
+
 
 class Nothing:
     """Learns nothing and hands train's subjects back: the least a generator can do."""
@@ -93,3 +95,33 @@ class Slow(Nothing):
     def sample(self, n, *, seed):
         time.sleep(0.02)
         return super().sample(n, seed=seed)
+
+
+class Arms(Generator):
+    """Notes each fit in the file that FITS names; its arms differ in the noise they add when they draw."""
+
+    AT_SAMPLE = ("noise",)
+
+    def __init__(self, noise=0.0, depth=1, seconds=0.0):
+        self.noise = noise
+        self.depth = depth
+        self.seconds = seconds
+
+    @classmethod
+    def suggest(cls, trial):
+        return {"depth": trial.suggest_int("depth", 1, 9)}
+
+    def fit(self, train, *, seed):
+        with open(os.environ["FITS"], "a") as file:
+            file.write(f"{self.depth} {seed}\n")
+        time.sleep(self.seconds)
+        self.train_, self.shift_ = train, float(np.random.default_rng(seed).normal())
+        return self
+
+    def sample(self, n, *, seed):
+        self._needs_fit("train_")
+        rng = np.random.default_rng(seed)
+        rows = self.train_.iloc[rng.integers(0, len(self.train_), n)].set_axis(range(n)).rename_axis("subject")
+        numbers = rows.select_dtypes("float").columns
+        rows[numbers] += self.noise * (self.shift_ + rng.normal(size=(n, len(numbers))))
+        return rows

@@ -49,6 +49,8 @@ class EHRD3PM(Generator):
     a conditional network beside the unconditional one and extrapolates by guidance_scale.
     """
 
+    AT_SAMPLE = ("sample_steps", "guidance_scale", "eta", "lam", "tau", "inner")
+
     def __init__(
         self, steps: int = 0, batch: int = 256, lr: float = 1e-3, weight_decay: float = 0.0, dropout: float = 0.0,
         ema: float = 0.0, auxiliary: float = 0.0, patience: int = 10, net: str = "mlp", width: int = 256,

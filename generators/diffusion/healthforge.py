@@ -49,6 +49,8 @@ class HealthForge(Generator):
     of a longitudinal table.
     """
 
+    AT_SAMPLE = ("scale", "v", "sample_steps", "decode")
+
     def __init__(
         self, ae_steps: int = 0, hidden: int = 256, latent: int = 16, jitter: float = 0.6, ae_dropout: float = 0.1,
         steps: int = 0, batch: int = 256, lr: float = 1e-3, width: int = 64, depth: int = 3, dropout: float = 0.0,
@@ -164,9 +166,8 @@ class HealthForge(Generator):
     # --- the autoencoder ---
 
     def _check(self) -> None:
-        for name, known in (("objective", ("eps", "v")), ("decode", ("sample", "threshold"))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} '{getattr(self, name)}': expected one of {', '.join(known)}")
+        if self.objective not in ("eps", "v"):
+            raise ValueError(f"objective '{self.objective}': expected one of eps, v")
         if self.latent % self.tokens:
             raise ValueError(f"latent {self.latent} cannot be cut into {self.tokens} tokens of one size")
 
@@ -262,6 +263,8 @@ class HealthForge(Generator):
         return weights_of(net)
 
     def _draw(self, n: int, y: np.ndarray, words: np.ndarray | None, seed: int) -> pd.DataFrame:
+        if self.decode not in ("sample", "threshold"):
+            raise ValueError(f"decode '{self.decode}': expected one of sample, threshold")
         at = device()
         net = with_weights(build(self._denoiser, seed=0), self.weights_).to(at)
         coder: Any = with_weights(build(lambda: self._autoencoder(self.features_[-1].stop), seed=0), self.ae_).to(at)

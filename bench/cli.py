@@ -161,6 +161,51 @@ def track(suite: SuiteArg, store: StoreOpt = HERE, data: DataOpt = None, trackin
 
 
 @app.command()
+def draw(
+    suite: Annotated[
+        str, typer.Argument(help="A suite's name or the path of a TOML; `trajectories`: a toy diffusion.")
+    ],
+    store: StoreOpt = HERE,
+    data: DataOpt = None,
+    datasets: Annotated[
+        str, typer.Option(help="Only these datasets of the suite (comma-separated, without cuts).")
+    ] = "",
+    generators: Annotated[str, typer.Option(help="Only these generators of the suite (comma-separated).")] = "",
+    embed: Annotated[str, typer.Option(help="pca, or umap where umap-learn is installed.")] = "pca",
+    replicate: Annotated[int, typer.Option(help="The replicate to draw.")] = 0,
+    tracking_uri: UriOpt = None,
+    track: Annotated[bool, typer.Option("--track/--no-track", help="Mirror to MLflow.")] = True,
+    as_json: JsonOpt = False,
+) -> None:
+    """Draw the minorities of stored samples beside train's and holdout's, into the suite's boards folder.
+
+    Points are subjects on simulated and openly licensed data only; elsewhere densities are drawn. `bench draw
+    trajectories` draws two moons on their way into noise and back.
+    """
+    from bench import show
+    from bench.draw import TOY, draw_trajectories
+    from bench.draw import draw as pictures_of
+
+    kept = _open(store)
+    if suite == TOY:
+        show.out.print(str(draw_trajectories(kept)))
+        return
+    found, folder = _suite(suite), _folder(data)
+    rows = pictures_of(
+        found, kept, folder, datasets=_list(datasets), labels=_list(generators), embed=embed, replicate=replicate
+    )
+    show.table(["dataset", "generator", "replicate", "picture", "why not"], rows, as_json=as_json)
+    if track and any(row[3] for row in rows):
+        from bench.collect import write_boards
+        from bench.track import sync
+
+        try:
+            sync(found, kept, folder, write_boards(found, kept, folder), uri=tracking_uri)
+        except BenchError as error:
+            show.warn(f"{error}; the pictures are in the store: replay with `bench track`")
+
+
+@app.command()
 def ui(
     store: StoreOpt = HERE,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",

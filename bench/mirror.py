@@ -28,7 +28,10 @@ Member = tuple[Cell, Source, Record]
 
 @dataclass(frozen=True)
 class Run:
-    """One MLflow run. id: how it is known again. texts: artifact -> content. parent: the id of its parent run."""
+    """One MLflow run. id: how it is known again. texts: artifact -> content. parent: the id of its parent run.
+
+    pictures: names of the suite's pictures that are artifacts -> SHA-256.
+    """
 
     id: str
     name: str
@@ -36,6 +39,7 @@ class Run:
     metrics: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
+    pictures: Mapping[str, str] = field(default_factory=dict)
     status: str = "FINISHED"
     seconds: float = 0.0
     parent: str | None = None
@@ -55,13 +59,13 @@ def runs(suite: Suite, store: Store, data_dir: Path | None, boards: Mapping[str,
         groups.setdefault((member[0].dataset, member[0].label), []).append(member)
     out = []
     for members in groups.values():
-        parent = _parent(board, members, store)
+        parent = _parent(board, members, suite, store)
         out += [parent, *(_child(cell, record, parent, store) for cell, _, record in members)]
     texts = {name: path.read_text(encoding="utf-8") for name, path in boards.items()}
     return [*out, Run("board", f"board · {suite.name}", {"kind": "board"}, texts=texts)]
 
 
-def _parent(board: Board, members: list[Member], store: Store) -> Run:
+def _parent(board: Board, members: list[Member], suite: Suite, store: Store) -> Run:
     cell, source, _ = members[0]
     frame = board.frame
     rows = frame[(frame["dataset"] == cell.dataset) & (frame["generator"] == cell.label)]
@@ -91,6 +95,7 @@ def _parent(board: Board, members: list[Member], store: Store) -> Run:
         metrics=metrics,
         params={"dataset": cell.dataset, "generator": cell.label},
         texts={"scores.csv": rows[columns].to_csv(index=False, lineterminator="\n")},
+        pictures={name: digest for c, _, _ in members for name, digest in store.pictured(suite.name, c.key).items()},
         status=STATUS[tags["status"]],
         seconds=sum(_seconds(store, c) for c, _, _ in members),
     )

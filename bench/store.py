@@ -7,7 +7,7 @@
       samples/KEY/                  synth.parquet and minority.parquet
       logs/KEY.log                  all a cell's process printed, tracebacks included
     cells/KEY/                      cell.json, tuned.json, scores.json, record.json, cost.json, lock
-    boards/SUITE/                   rendered boards
+    boards/SUITE/                   rendered boards, and pictures/
     mlflow.db, mlflow-artifacts/    the MLflow mirror
 
 A stage is a folder written under a temporary name and renamed; its stage.json holds the SHA-256 of each file, checked
@@ -119,6 +119,10 @@ class Store:
         """A suite's boards."""
         return self.root / "boards" / suite
 
+    def pictures(self, suite: str) -> Path:
+        """A suite's pictures."""
+        return self.board(suite) / "pictures"
+
     # --- cells ---
 
     def add(self, cell: Cell) -> None:
@@ -213,6 +217,17 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, text)
         return path
+
+    def save_picture(self, suite: str, name: str, content: bytes) -> Path:
+        """Replace one of a suite's pictures."""
+        path = self.pictures(suite) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, content)
+        return path
+
+    def pictured(self, suite: str, key: str) -> dict[str, str]:
+        """The pictures of a cell in a suite: file name -> SHA-256."""
+        return {p.name: _sha256(p) for p in sorted(self.pictures(suite).glob(f"{key}.*.png"))}
 
     def synced(self, uri: str, suite: str) -> str:
         """The digest of what was last mirrored of a suite to a tracking server; "" for nothing."""
@@ -314,9 +329,14 @@ def read_parquet(path: Path) -> pd.DataFrame:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a text file in one step."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file in one step."""
     new = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
     try:
-        new.write_text(text, encoding="utf-8")
+        new.write_bytes(content)
         os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)

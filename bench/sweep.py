@@ -28,7 +28,7 @@ def sweep(
     for status in retry:
         if status not in RETRY:
             raise unknown("status to retry", status, RETRY)
-    found = _chosen(records(suite, store, data_dir), datasets, labels)
+    found = chosen(records(suite, store, data_dir), datasets, labels)
     cells = [cell for cell, _, record in found if due(store, cell, record, suite.metric_names, retry)]
     again = [cell for cell, _, record in found if cell in cells and record is not None and record.fault is not None]
     store.forget(cell.key for cell in again)
@@ -56,7 +56,7 @@ def sweep(
     paths = write_boards(suite, store, data_dir)
     if mirror:
         mirror.finish(lambda: bring(paths))
-    ended = [record for _, _, record in _chosen(records(suite, store, data_dir), datasets, labels)]
+    ended = [record for _, _, record in chosen(records(suite, store, data_dir), datasets, labels)]
     return _close(paths, ended)
 
 
@@ -85,7 +85,7 @@ def plan_rows(suite: Suite, store: Store, data_dir: Path | None) -> list[tuple[s
     return [(*key, *row) for key, row in rows.items()]
 
 
-def _chosen(found: list[Any], datasets: Sequence[str], labels: Sequence[str]) -> list[Any]:
+def chosen(found: list[Any], datasets: Sequence[str], labels: Sequence[str]) -> list[Any]:
     """The cells of the named datasets and generators; all where none is named."""
     for kind, asked, known in (
         ("dataset of this suite", datasets, {base(c.dataset) for c, _, _ in found}),

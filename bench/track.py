@@ -118,6 +118,7 @@ class _Mirror:
         logging.getLogger("alembic").setLevel(logging.WARNING)  # a new database's migrations
         from mlflow import MlflowClient
 
+        self.pictures = store.pictures(suite.name)
         self.client: MlflowClient = MlflowClient(tracking_uri=uri)
         found = self.client.get_experiment_by_name(suite.name)
         if found is None:
@@ -181,6 +182,8 @@ class _Mirror:
         )
         for file, text in run.texts.items():
             self.client.log_text(run_id, text, file)
+        for name in run.pictures:
+            self.client.log_artifact(run_id, str(self.pictures / name), "pictures")
         self.client.set_terminated(run_id, status=run.status, end_time=now)
         self.client.set_tag(run_id, "bench.digest", run.digest)  # last: a run cut off before it is written again
         return run_id

@@ -64,6 +64,10 @@ _ROWS = (
         "Lazarsfeld and Henry 1968; Dempster et al. 1977, doi:10.1111/j.2517-6161.1977.tb01600.x",
     ),
     Row(
+        "gaussian", "generators.gaussian:Gaussian", "classical", ALL, "a Gaussian per class, behind monotone scales",
+        "Liu, Lafferty and Wasserman 2009, JMLR 10:2295; Fan et al. 2017, doi:10.1111/rssb.12168",
+    ),
+    Row(
         "ou", "generators.diffusion.ou:OU", "diffusion", ("table",), "Ornstein-Uhlenbeck diffusion, class-conditional",
         "Le 2024, arXiv:2412.10948", version=2,
     ),

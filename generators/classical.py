@@ -199,7 +199,7 @@ class Design:
     def __init__(self, view: Matrix) -> None:
         features, layout = view.features, view.series.layout
         varying = layout.steps > 0 and not layout.same_length
-        front = sum(c.width for c in layout.static)
+        front = sum(c.width for c in view.series.static)
         self.p = features[-1].stop
         self.length = front if varying else -1  # column of the length
         self.masks = layout.steps if varying else 1

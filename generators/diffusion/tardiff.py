@@ -26,6 +26,7 @@ from generators.training import build, device, train, weights_of, with_weights
 
 BATCH = 512  # subjects sampled at once
 LONGEST = 64  # places of the U-Net's finest level; a longer signal is folded
+LARGEST = 10.0  # a subject's J in the unit "typical", in typical ones
 CALIBRATION = 1_000  # subjects drawn to calibrate with
 FEWEST = 8  # subjects of each class, in each part of train, for a downstream model
 WAYS = ("influence", "random", "label")
@@ -50,8 +51,9 @@ class TarDiff(Generator):
     sample_steps: how many of them sampling visits; sampler: "ddim" or "ddpm". calibrate: match marginals to train's.
     cover: share of subjects whose whole length fits the grid of a longitudinal table.
 
-    guidance_scale: 0 for none; in the unit "relative" J has a root mean square of 1 and the mean moves by so many
-    standard deviations of the step's noise; "raw" is the paper's w. guide: what moves it: "influence" (J), and two
+    guidance_scale: 0 for none; it is in standard deviations of the step's noise that the mean moves by: each subject's
+    by so many in the unit "relative", in the unit "typical" a subject's with a J of median size, others in proportion
+    to theirs (at most ten times); "raw" is the paper's w, which knows no noise. guide: what moves it: "influence" (J), and two
     controls, "random" (J of a random G of the same norm) and "label" (the gradient of log p(y | x)). guide_at: whether
     it is taken at the noisy "xt" (Algorithm 1) or at the predicted "x0". guide_net: downstream model, "timesnet" or
     "conv". guide_set, guide_share: which subjects G is the mean over: "all", "minority", "majority", "balanced", and
@@ -82,7 +84,7 @@ class TarDiff(Generator):
         self.calibrate = calibrate
         self.cover = cover
         self.guidance_scale = guidance_scale
-        self.guidance_unit = _one_of("guidance_unit", guidance_unit, ("relative", "raw"))
+        self.guidance_unit = _one_of("guidance_unit", guidance_unit, ("relative", "typical", "raw"))
         self.guide = _one_of("guide", guide, WAYS)
         self.guide_at = _one_of("guide_at", guide_at, ("x0", "xt"))
         self.guide_net = _one_of("guide_net", guide_net, ("timesnet", "conv"))
@@ -111,6 +113,7 @@ class TarDiff(Generator):
         self.low_, self.high_ = x.min(axis=0), x.max(axis=0)
         self.weights_ = self._train(x, y, seed, log)
         self.guides_ = self._guides(x, y, seed) if target else []
+        self.typical_ = self._typical_size(x, y, seed) if self.guides_ else 1.0
         self.bends_ = self._bends(x, y, seed) if self.calibrate else {}
         return self
 
@@ -178,8 +181,10 @@ class TarDiff(Generator):
         for i, guide in enumerate(guides):
             j[i :: len(guides)] = guide.direction(self.guide, at[i :: len(guides)], y[i :: len(guides)])
         if self.guidance_unit == "relative":
-            size = j.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=1e-20)
-            return self.guidance_scale * sigma * j / size
+            return self.guidance_scale * sigma * j / sizes(j)
+        if self.guidance_unit == "typical":
+            j = j * (LARGEST * self.typical_ / sizes(j)).clamp(max=1.0)
+            return self.guidance_scale * sigma * j / self.typical_
         if self.guide_at == "x0":  # d mean / d x0 of q(x_s | x_t, x0)
             j = j * float(gamma(to) * beta(t - to) ** 2 / beta(t) ** 2)
         return self.guidance_scale * j
@@ -254,6 +259,16 @@ class TarDiff(Generator):
         chosen = sets[self.guide_set]
         return rng.permutation(chosen)[: max(1, round(self.guide_share * len(chosen)))]
 
+    def _typical_size(self, x: np.ndarray, y: np.ndarray, seed: int) -> float:
+        """The median over train's subjects of the root mean square of J."""
+        rows = np.random.default_rng(seed).permutation(len(x))[:CALIBRATION]
+        parts = [torch.from_numpy(rows[i::2]) for i in (0, 1)]
+        found = [
+            sizes(g.direction("influence", torch.from_numpy(x)[part], torch.from_numpy(y)[part]))
+            for g, part in zip(self._loaded(), parts, strict=True)
+        ]
+        return float(torch.cat(found).median())
+
     def _loaded(self) -> list["Guide"]:
         found = []
         for i, saved in enumerate(self.guides_):
@@ -306,6 +321,11 @@ class Guide:
             other = torch.randn(g.shape, generator=dice).to(g)
             out[name] = other * g.norm() / other.norm()
         return out
+
+
+def sizes(j: Tensor) -> Tensor:
+    """The root mean square (b, 1, 1) of each subject's signal."""
+    return j.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=1e-20)
 
 
 def halves(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:

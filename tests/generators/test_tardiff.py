@@ -16,7 +16,7 @@ from generators import judges, make
 from generators.diffusion import influence as inf
 from generators.diffusion.process import beta, gamma
 from generators.diffusion.signals import Signals, mapped, quantile_map
-from generators.diffusion.tardiff import TarDiff, betas, halves
+from generators.diffusion.tardiff import TarDiff, betas, halves, sizes
 from generators.diffusion.timesnet import ConvNet, TimesNet, classifier, fit_classifier, labels, main_frequencies
 from generators.diffusion.unet import UNet
 from generators.training import build
@@ -298,6 +298,9 @@ def test_the_papers_step_is_w_times_j() -> None:
     made.guide_at = "x0"  # the posterior's mean moves with x0 by gamma(s) beta(t - s)² / beta(t)²
     share = float(gamma(0.9) * beta(0.1) ** 2 / beta(1.0) ** 2)
     torch.testing.assert_close(made._move(guides, x, x, y, 1.0, 0.9, 0.1)[::2], 100 * share * j)
+    made.guidance_unit, made.typical_ = "typical", float(sizes(j)[0])
+    moved = made._move(guides, x, x, y, 1.0, 0.9, 0.2)[0]
+    torch.testing.assert_close(moved, 100 * 0.2 * j[0] / made.typical_)
     made.guidance_unit, made.guidance_scale = "relative", 0.5
     size = made._move(guides, x, x, y, 1.0, 0.9, 0.2).square().mean(dim=(1, 2)).sqrt()
     assert size.tolist() == pytest.approx([0.1] * 6, rel=1e-4)

@@ -52,12 +52,12 @@ class TarDiff(Generator):
     cover: share of subjects whose whole length fits the grid of a longitudinal table.
 
     guidance_scale: 0 for none; it is in standard deviations of the step's noise that the mean moves by: each subject's
-    by so many in the unit "relative", in the unit "typical" a subject's with a J of median size, others in proportion
-    to theirs (at most ten times); "raw" is the paper's w, which knows no noise. guide: what moves it: "influence" (J), and two
-    controls, "random" (J of a random G of the same norm) and "label" (the gradient of log p(y | x)). guide_at: whether
-    it is taken at the noisy "xt" (Algorithm 1) or at the predicted "x0". guide_net: downstream model, "timesnet" or
-    "conv". guide_set, guide_share: which subjects G is the mean over: "all", "minority", "majority", "balanced", and
-    what share of them.
+    by so many in the unit "relative"; in the unit "typical" a subject's with a J of median size, others in proportion
+    to theirs (at most ten times); "raw" is the paper's w, which knows no noise. guide: what moves it: "influence" (J),
+    and two controls, "random" (J of a random G of the same norm) and "label" (the gradient of log p(y | x)). guide_at:
+    whether it is taken at the noisy "xt" (Algorithm 1) or at the predicted "x0". guide_net: downstream model,
+    "timesnet" or "conv". guide_set, guide_share: which subjects G is the mean over: "all", "minority", "majority",
+    "balanced", and what share of them.
     """
 
     AT_SAMPLE = ("guidance_scale", "guidance_unit", "guide", "guide_at")

@@ -19,17 +19,17 @@ import pandas as pd
 from generators.encode import Column, Series
 
 LEAST_BINARY_SPREAD = 0.3  # a rare flag divided by its own sd is a spike that no noise covers
-KNOTS = 201  # of a map between two distributions
 
 
 @dataclass(frozen=True)
 class Signals:
-    """center, spread: (c, 1) of a longitudinal table, (1, l) of a flat one. number: where features are numbers."""
+    """kinds: of each channel, or of each place of a flat table: "number", "gap" (the mask of the number before it),
+    "bool" or "category". center, spread: (c, 1) of a longitudinal table, (1, l) of a flat one."""
 
     view: Series
+    kinds: tuple[str, ...]
     center: np.ndarray
     spread: np.ndarray
-    number: np.ndarray  # (c, 1) or (1, l) bool
 
     @classmethod
     def fit(
@@ -40,12 +40,11 @@ class Signals:
         kinds = [kind for column in _columns(view) for kind in _kinds(column)]
         if view.layout.steps and not view.layout.same_length:
             kinds.append("number")  # the length, last of the static features
-        number = np.array([kind == "number" for kind in kinds]).reshape((-1, 1) if view.layout.steps else (1, -1))
-        blank = cls(view, np.zeros(number.shape, np.float32), np.ones(number.shape, np.float32), number)
-        x = blank.transform(table)
-        along = (0, 2) if view.layout.steps else 0
-        center, spread = (m.reshape(number.shape) for m in (x.mean(axis=along), x.std(axis=along)))
-        return cls(view, center, np.maximum(spread, np.where(number, 1e-3, LEAST_BINARY_SPREAD)), number)
+        shape, along = ((-1, 1), (0, 2)) if view.layout.steps else ((1, -1), 0)
+        none, least = np.zeros(1, np.float32), np.array([1e-3 if k == "number" else LEAST_BINARY_SPREAD for k in kinds])
+        x = cls(view, tuple(kinds), none, none + 1).transform(table)
+        spread = np.maximum(x.std(axis=along).ravel(), least).astype(np.float32)
+        return cls(view, tuple(kinds), x.mean(axis=along).reshape(shape), spread.reshape(shape))
 
     def transform(self, table: pd.DataFrame) -> np.ndarray:
         """Signals (n, c, l) float32 of a table's subjects, in the order they come."""
@@ -64,9 +63,34 @@ class Signals:
         varying = sum(c.width for c in self.view.layout.varying)
         return self.view.inverse(x[:, :varying].transpose(0, 2, 1), x[:, varying:].mean(axis=2), held=held)
 
-    def pooled(self, x: np.ndarray) -> np.ndarray:
-        """x (n, c, l) as features by values (features, values): those of one normaliser together."""
-        return x.transpose(1, 0, 2).reshape(x.shape[1], -1) if self.view.layout.steps else x[:, 0].T
+    def features(self, x: np.ndarray) -> np.ndarray:
+        """x (n, c, l) by feature (features, n, places): a channel with its l places; of a flat table a place with one.
+
+        Shares memory with x.
+        """
+        return x.transpose(1, 0, 2) if self.view.layout.steps else x.transpose(2, 0, 1)
+
+    def gaps(self, x: np.ndarray, f: int) -> np.ndarray:
+        """Where feature f of x (n, c, l) is a number that its mask hides (n, places)."""
+        if self.kinds[f : f + 2] != ("number", "gap"):
+            return np.zeros(self.features(x)[f].shape, bool)
+        scale = self.spread.ravel()[f + 1], self.center.ravel()[f + 1]
+        return self.features(x)[f + 1] * scale[0] + scale[1] > 0.5
+
+    def lend(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """x (n, c, l) where a subject without any value of a number has those of another of its class y (n,).
+
+        What no mask shows is nobody's: a line at the median there would teach that such lines are common.
+        """
+        x = x.copy()
+        for f, kind in enumerate(self.kinds):
+            none = self.gaps(x, f).all(axis=1)
+            for label in np.unique(y) if kind == "number" and none.any() else ():
+                lacking, having = np.flatnonzero(none & (y == label)), np.flatnonzero(~none & (y == label))
+                if len(having):
+                    feature = self.features(x)[f]
+                    feature[lacking] = feature[rng.choice(having, len(lacking))]
+        return x
 
     def _bridge(self, x: np.ndarray, table: pd.DataFrame) -> None:
         """Fill the gaps of x (n, c, l), in place, between the values beside them."""
@@ -98,20 +122,6 @@ def bridged(x: np.ndarray, seen: np.ndarray) -> np.ndarray:
     share = (step - low) / np.maximum(high - low, 1)
     filled = x[rows, low] * (1 - share) + x[rows, high] * share
     return np.where(none[:, None], 0, filled)
-
-
-def quantile_map(drawn: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Knots (2, KNOTS) of the increasing map from the distribution of `drawn` to that of `wanted`, both flat."""
-    at = np.linspace(0, 1, KNOTS)
-    source = np.quantile(drawn, at)
-    # np.interp wants increasing places: equal ones are told apart by a hair
-    return np.stack([source + 1e-6 * np.arange(KNOTS), np.quantile(wanted.astype(float), at)])
-
-
-def mapped(x: np.ndarray, knots: np.ndarray) -> np.ndarray:
-    """x under the map of `quantile_map`; beyond its ends, by as much beyond."""
-    beyond = x - np.clip(x, knots[0, 0], knots[0, -1])
-    return np.interp(x, knots[0], knots[1]) + beyond
 
 
 def _columns(view: Series) -> list[Column]:

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from generators.base import Generator, Log, quiet
-from generators.diffusion import influence, timesnet
+from generators.diffusion import influence, marginals, timesnet
 from generators.diffusion.process import beta, gamma, ou_reverse
-from generators.diffusion.signals import Signals, mapped, quantile_map
+from generators.diffusion.signals import Signals
 from generators.diffusion.unet import UNet
 from generators.training import build, device, train, weights_of, with_weights
 
@@ -108,12 +108,13 @@ class TarDiff(Generator):
         """Learn eps(x_t, t, y); then two downstream models with their G, where there is a target with enough subjects;
         then how what is drawn must be bent to train's marginals."""
         self.signals_ = Signals.fit(train, static=static, without=[target] if target else [], cover=self.cover)
-        x, y = self.signals_.transform(train), timesnet.labels(train, target)
+        y = timesnet.labels(train, target)
+        x = self.signals_.lend(self.signals_.transform(train), y, np.random.default_rng(seed))
         self.target_, self.rate_ = target, float(y.mean())
         self.low_, self.high_ = x.min(axis=0), x.max(axis=0)
         self.weights_ = self._train(x, y, seed, log)
         self.guides_ = self._guides(x, y, seed) if target else []
-        self.typical_ = self._typical_size(x, y, seed) if self.guides_ else 1.0
+        self.typical_ = {way: self._typical(way, x, y, seed) for way in WAYS} if self.guides_ else {}
         self.bends_ = self._bends(x, y, seed) if self.calibrate else {}
         return self
 
@@ -130,7 +131,10 @@ class TarDiff(Generator):
             if set(given) != {self.target_}:
                 return self.reject(n, given, seed=seed)
             y[:] = bool(given[self.target_])  # type: ignore[index]
-        x = self.bent(self.draw(y, seed=int(rng.integers(2**62))), y)
+        x = self.draw(y, seed=int(rng.integers(2**62)))
+        for label, maps in self.bends_.items():
+            rows = y == int(label)
+            x[rows] = marginals.bend(self.signals_, x[rows], maps)
         return self.signals_.inverse(x, held={self.target_: pd.Series(y == 1)} if self.target_ else {})
 
     def draw(self, y: np.ndarray, *, seed: int, guided: bool = True) -> np.ndarray:
@@ -183,23 +187,12 @@ class TarDiff(Generator):
         if self.guidance_unit == "relative":
             return self.guidance_scale * sigma * j / sizes(j)
         if self.guidance_unit == "typical":
-            j = j * (LARGEST * self.typical_ / sizes(j)).clamp(max=1.0)
-            return self.guidance_scale * sigma * j / self.typical_
+            typical = self.typical_[self.guide]
+            j = j * (LARGEST * typical / sizes(j)).clamp(max=1.0)
+            return self.guidance_scale * sigma * j / typical
         if self.guide_at == "x0":  # d mean / d x0 of q(x_s | x_t, x0)
             j = j * float(gamma(to) * beta(t - to) ** 2 / beta(t) ** 2)
         return self.guidance_scale * j
-
-    def bent(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Signals with train's marginals, class by class: numbers mapped by quantiles, flags cut at the right share."""
-        if not self.bends_:
-            return x
-        x, pooled = x.copy(), self.signals_.view.layout.steps > 0
-        for label in np.unique(y):
-            rows = np.flatnonzero(y == label)
-            for f, knots in enumerate(self.bends_[str(label)]):
-                at = (rows, f) if pooled else (rows, 0, f)
-                x[at] = mapped(x[at], knots)
-        return x
 
     def _times(self) -> np.ndarray:
         """The grid as times of an Ornstein-Uhlenbeck process, whose kernels are DDPM's: alpha_bar = e^(-2 t)."""
@@ -259,12 +252,12 @@ class TarDiff(Generator):
         chosen = sets[self.guide_set]
         return rng.permutation(chosen)[: max(1, round(self.guide_share * len(chosen)))]
 
-    def _typical_size(self, x: np.ndarray, y: np.ndarray, seed: int) -> float:
+    def _typical(self, way: str, x: np.ndarray, y: np.ndarray, seed: int) -> float:
         """The median over train's subjects of the root mean square of J."""
         rows = np.random.default_rng(seed).permutation(len(x))[:CALIBRATION]
         parts = [torch.from_numpy(rows[i::2]) for i in (0, 1)]
         found = [
-            sizes(g.direction("influence", torch.from_numpy(x)[part], torch.from_numpy(y)[part]))
+            sizes(g.direction(way, torch.from_numpy(x)[part], torch.from_numpy(y)[part]))
             for g, part in zip(self._loaded(), parts, strict=True)
         ]
         return float(torch.cat(found).median())
@@ -282,16 +275,14 @@ class TarDiff(Generator):
 
     # --- calibration ---
 
-    def _bends(self, x: np.ndarray, y: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-        """Per class and feature, the map (2, knots) from what is drawn unguided to train."""
+    def _bends(self, x: np.ndarray, y: np.ndarray, seed: int) -> dict[str, list[np.ndarray]]:
+        """Per class, the maps from what is drawn unguided to train."""
         found = {}
         for label in np.unique(y):
             mine = x[y == label]
-            drawn = self.draw(
-                np.full(max(min(len(mine), CALIBRATION), 100), label), seed=seed + int(label), guided=False
-            )
-            pairs = zip(self.signals_.pooled(drawn), self.signals_.pooled(mine), strict=True)
-            found[str(label)] = np.stack([quantile_map(d, real) for d, real in pairs])
+            n = max(min(len(mine), CALIBRATION), 100)
+            drawn = self.draw(np.full(n, label), seed=seed + int(label), guided=False)
+            found[str(label)] = marginals.learn(self.signals_, drawn, mine)
         return found
 
 

@@ -14,8 +14,9 @@ from bench.datasets import open_dataset
 from bench.doctor import TABLES
 from generators import judges, make
 from generators.diffusion import influence as inf
+from generators.diffusion.marginals import bend, learn, mapped, quantile_map
 from generators.diffusion.process import beta, gamma
-from generators.diffusion.signals import Signals, mapped, quantile_map
+from generators.diffusion.signals import Signals
 from generators.diffusion.tardiff import TarDiff, betas, halves, sizes
 from generators.diffusion.timesnet import ConvNet, TimesNet, classifier, fit_classifier, labels, main_frequencies
 from generators.diffusion.unet import UNet
@@ -71,7 +72,7 @@ def test_every_channel_has_a_normaliser_of_its_own() -> None:
     x = view.transform(table)
     assert x.shape[1:] == (20, 24)  # 7 vitals and their masks, 5 static features and age
     assert np.abs(x.mean(axis=(0, 2))).max() < 1e-4
-    number = x[:, view.number[:, 0]].std(axis=(0, 2))
+    number = x[:, [kind == "number" for kind in view.kinds]].std(axis=(0, 2))
     assert number == pytest.approx(np.ones(len(number)), abs=1e-3)
     louder = table.assign(HR=table["HR"] * 7 + 3)
     assert Signals.fit(louder, static=static, without=[target]).transform(louder) == pytest.approx(x, abs=1e-3)
@@ -83,9 +84,41 @@ def test_a_quantile_map_gives_the_wanted_distribution() -> None:
     knots = quantile_map(drawn, wanted)
     at = np.linspace(0.02, 0.98, 49)
     assert np.quantile(mapped(drawn, knots), at) == pytest.approx(np.quantile(wanted, at), abs=0.02)
-    assert mapped(np.array([drawn.max() + 1]), knots) == pytest.approx([wanted.max() + 1], abs=1e-3)
+    assert mapped(np.array([drawn.max() + 1]), knots) == [wanted.max()]
     flags = mapped(rng.normal(0.3, 0.7, 4_000), quantile_map(drawn, rng.random(4_000) < 0.2))
     assert (flags > 0.5).mean() == pytest.approx(0.2, abs=0.03)
+
+
+def test_marginals_are_bent_step_by_step_and_over_what_is_seen() -> None:
+    table, target, static = stays()
+    view = Signals.fit(table, static=static, without=[target])
+    real = view.transform(table)
+    drawn = 0.7 * np.random.default_rng(0).normal(size=(800, *real.shape[1:])) + 0.2
+    for some in (real, real[:100]):  # too few to know a share step by step
+        bent = bend(view, drawn, learn(view, drawn, some))
+        for f in (0, 10):  # heart rate, rarely missing; temperature, mostly
+            shown, seen = ~view.gaps(bent, f), ~view.gaps(some, f)
+            assert shown.mean() == pytest.approx(seen.mean(), abs=0.02)
+            at = [0.1, 0.5, 0.9]
+            assert np.quantile(bent[:, f][shown], at) == pytest.approx(np.quantile(some[:, f][seen], at), abs=0.1)
+            apart = np.abs(shown.mean(axis=0) - seen.mean(axis=0)).max()
+            assert apart < 0.02 or len(some) < 200
+
+
+def test_a_subject_without_a_value_borrows_one_of_its_class() -> None:
+    table, target, static = stays()
+    nobody = table["Temp"].where(table.index.get_level_values("subject") >= 300)
+    table = table.assign(Temp=nobody)
+    view, y = Signals.fit(table, static=static, without=[target]), labels(table, target)
+    x = view.transform(table)
+    lent = view.lend(x, y, np.random.default_rng(0))
+    f = [c.name for c in view.view.layout.varying].index("Temp") * 2
+    assert np.ptp(x[:300, f]) == 0
+    for label in (0, 1):
+        own = {row.tobytes() for row in x[300:][y[300:] == label][:, f]}
+        assert all(row.tobytes() in own for row in lent[:300][y[:300] == label][:, f])
+    others = [c for c in range(x.shape[1]) if c != f]
+    assert (lent[:, others] == x[:, others]).all()
 
 
 # --- the U-Net ---
@@ -274,12 +307,13 @@ def test_no_guidance_is_no_guidance_bit_for_bit() -> None:
 @pytest.mark.parametrize("guide_net", ["timesnet", "conv"])
 def test_guidance_raises_alignment_and_its_flip_lowers_it(guide_at: str, guide_net: str) -> None:
     base = fitted(guide_net=guide_net)
-    y = np.arange(64) % 2
-    guide = base._loaded()[0]
+    y = torch.arange(64) // 2 % 2
+    guides = base._loaded()
 
     def aligned(**params) -> float:
-        x = torch.from_numpy(arm(base, guide_at=guide_at, **params).draw(y, seed=5)).float()
-        return float(inf.alignment(guide.net, guide.g, x, torch.from_numpy(y)).detach()) / 64
+        x = torch.from_numpy(arm(base, guide_at=guide_at, **params).draw(y.numpy(), seed=5)).float()
+        each = [inf.alignment(g.net, g.g, x[i::2], y[i::2]) for i, g in enumerate(guides)]  # as they take turns
+        return float(sum(each).detach()) / 64
 
     none, up, down = aligned(), aligned(guidance_scale=0.3), aligned(guidance_scale=-0.3)
     assert down < none < up
@@ -298,9 +332,9 @@ def test_the_papers_step_is_w_times_j() -> None:
     made.guide_at = "x0"  # the posterior's mean moves with x0 by gamma(s) beta(t - s)² / beta(t)²
     share = float(gamma(0.9) * beta(0.1) ** 2 / beta(1.0) ** 2)
     torch.testing.assert_close(made._move(guides, x, x, y, 1.0, 0.9, 0.1)[::2], 100 * share * j)
-    made.guidance_unit, made.typical_ = "typical", float(sizes(j)[0])
+    made.guidance_unit, made.typical_ = "typical", {"influence": float(sizes(j)[0])}
     moved = made._move(guides, x, x, y, 1.0, 0.9, 0.2)[0]
-    torch.testing.assert_close(moved, 100 * 0.2 * j[0] / made.typical_)
+    torch.testing.assert_close(moved, 100 * 0.2 * j[0] / float(sizes(j)[0]))
     made.guidance_unit, made.guidance_scale = "relative", 0.5
     size = made._move(guides, x, x, y, 1.0, 0.9, 0.2).square().mean(dim=(1, 2)).sqrt()
     assert size.tolist() == pytest.approx([0.1] * 6, rel=1e-4)

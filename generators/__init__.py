@@ -64,7 +64,7 @@ _ROWS = (
     ),
     Row(
         "ou", "generators.diffusion.ou:OU", "diffusion", ("table",), "Ornstein-Uhlenbeck diffusion, class-conditional",
-        "Le 2024, arXiv:2412.10948", version=2,
+        "Le 2024, arXiv:2412.10948", version=3,
     ),
     Row(
         "ehr-d3pm", "generators.diffusion.ehr_d3pm:EHRD3PM", "diffusion", ("codes", "visits"),

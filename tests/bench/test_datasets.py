@@ -77,6 +77,8 @@ def test_fewer_positives_in_train_leave_the_holdout_as_it_is(name: str) -> None:
     pd.testing.assert_frame_equal(few.train, again.train)
     with pytest.raises(BenchError, match="train_positives=5000: train has"):
         split(data, seed=3, positives=5_000)
+    if cut.simulated:
+        assert cut.redraw(50, {target: True}, seed=0)[target].all()
 
 
 # --- simulators ---

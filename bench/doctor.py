@@ -62,7 +62,7 @@ class Patient:
     @cached_property
     def train(self) -> pd.DataFrame:
         """What the generator sees."""
-        return split(self.data, seed=0).train
+        return split(self.data, seed=0, positives=open_dataset(self.dataset, None).train_positives).train
 
     @cached_property
     def fitted(self) -> Any:

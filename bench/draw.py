@@ -97,7 +97,7 @@ def _picture(cell: Cell, source: Source, store: Store, embed: str) -> bytes | st
     from metrics.tables import Tables
 
     data = store.table(source)
-    parts = split(data, seed=cell.seed("split"), how=cell.split)
+    parts = split(data, seed=cell.seed("split"), how=cell.split, positives=source.train_positives)
     minority = read_parquet(store.samples(cell.key) / "minority.parquet")
     t = Tables(parts.train, parts.holdout, minority, roles=asdict(data.roles))
     groups = {name: t.features(name, scaled=True)[t.y(name)] for name in ("train", "synth", "holdout")}

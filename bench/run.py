@@ -80,7 +80,7 @@ def _run(cell: Cell, store: Store, source: Source, metric_names: list[str], ente
     enter("split")
     from bench.datasets.split import split
 
-    parts = split(data, seed=cell.seed("split"), how=cell.split)
+    parts = split(data, seed=cell.seed("split"), how=cell.split, positives=source.train_positives)
     if not check_stage(store.samples(cell.key)):
         _sample(cell, store, source, data, parts, enter)
     enter("score")

@@ -69,7 +69,7 @@ _ROWS = (
     ),
     Row(
         "ou", "generators.diffusion.ou:OU", "diffusion", ("table",), "Ornstein-Uhlenbeck diffusion, class-conditional",
-        "Le 2024, arXiv:2412.10948", version=2,
+        "Le 2024, arXiv:2412.10948", version=3,
     ),
     Row(
         "tardiff", "generators.diffusion.tardiff:TarDiff", "diffusion", ("series",),

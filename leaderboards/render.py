@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
+from leaderboards import rare
 from leaderboards.rank import FAMILIES, Board
 from metrics import METRICS
 
@@ -182,7 +183,7 @@ def _dataset(board: Board, name: str) -> list[str]:
     heads = ["generator", *(_head(board, name, m) for m in shown)]
     text = tabulate(table, headers=heads, tablefmt="github", disable_numparse=True)
     facts_line = f"{'; '.join(facts)}. {_controls(board, done)}"
-    beside = [_augmented(board, cells, known), _guidance(board, cells, known)]
+    beside = [rare.tables(board, name) or _augmented(board, cells, known), _guidance(board, cells, known)]
     return [f"## {name}", facts_line, text, _weak(board, name, known), _unable(board, name), *beside]
 
 

@@ -22,7 +22,8 @@ class Dataset:
 
     shape: the native shape of the table. access: "simulated", "packaged" (comes with a dependency) or "open".
     load: "module:function" of a loader. draw, roles: "module:function" of a simulator.
-    params: what its name may set, with defaults (0: no cut; target "": its own, else a code takes its place).
+    params: what its name may set, with defaults (0: no cut; target "": its own, else a code takes its place;
+    train_positives: how many positives a split's train keeps).
     folders: where its files may be, first match wins.
     files: file -> sha256 known (None where it is not). expected: facts that a whole copy has. order: the source's
     column that orders subjects in time, where there is one. size: subjects, columns and positives of the uncut
@@ -48,7 +49,8 @@ class Dataset:
     version: int = 1
 
 
-_CUTS: dict[str, Value] = {"codes": 0, "rows": 0}
+_SPLIT: dict[str, Value] = {"train_positives": 0}
+_CUTS: dict[str, Value] = {"codes": 0, "rows": 0, **_SPLIT}
 _TARGETED: dict[str, Value] = {**_CUTS, "target": ""}
 _UCI = "https://archive.ics.uci.edu/dataset/296"
 _DIABETES_FILES = {"dataset_diabetes.zip": "3a17a3b55b6dd4a1926703185c0ad8e2ed30bc8e2f9b927cdd1000b733d1de8e"}
@@ -59,32 +61,32 @@ _ROWS = (
         "sim-ehr", "codes", "simulated", "Apache-2.0", "bench/datasets/sim_codes.py",
         "people with ICD-10 categories: latent clusters, age and sex effects, pairs; target 8 %",
         draw="bench.datasets.sim_codes:draw", roles="bench.datasets.sim_codes:roles",
-        params={"rows": 5_000, "codes": 200, "target": ""},
+        params={"rows": 5_000, "codes": 200, "target": "", **_SPLIT},
         size=(5_000, 203, 406),
     ),
     Dataset(
         "sim-visits", "visits", "simulated", "Apache-2.0", "bench/datasets/sim_codes.py",
         "the same people over 1 to 8 visits, codes persisting and progressing",
         draw="bench.datasets.sim_codes:draw_visits", roles="bench.datasets.sim_codes:roles_visits",
-        params={"rows": 5_000, "codes": 200},
+        params={"rows": 5_000, "codes": 200, **_SPLIT},
         size=(5_000, 203, 389),
     ),
     Dataset(
         "sim-icu", "series", "simulated", "Apache-2.0", "bench/datasets/sim_icu.py",
         "ICU stays: 7 vitals over 24 hours, driven by severity, with missing values; mortality 10 %",
-        draw="bench.datasets.sim_icu:draw", roles="bench.datasets.sim_icu:roles", params={"rows": 4_000},
+        draw="bench.datasets.sim_icu:draw", roles="bench.datasets.sim_icu:roles", params={"rows": 4_000, **_SPLIT},
         size=(4_000, 11, 451),
     ),
     Dataset(
         "sim-fraud", "table", "simulated", "Apache-2.0", "bench/datasets/sim_fraud.py",
         "card payments: 28 correlated features, amount, channel; 1 % fraud in three clusters",
-        draw="bench.datasets.sim_fraud:draw", roles="bench.datasets.sim_fraud:roles", params={"rows": 20_000},
+        draw="bench.datasets.sim_fraud:draw", roles="bench.datasets.sim_fraud:roles", params={"rows": 20_000, **_SPLIT},
         size=(20_000, 31, 182),
     ),
     Dataset(
         "breast-cancer", "table", "packaged", "CC BY 4.0", "scikit-learn (UCI 17)",
         "569 tumours, 30 numerics of their nuclei; target: malignant",
-        load="bench.datasets.flat:breast_cancer", params={"rows": 0}, expected={"rows": 569},
+        load="bench.datasets.flat:breast_cancer", params={"rows": 0, **_SPLIT}, expected={"rows": 569},
         size=(569, 31, 212),
     ),
     Dataset(
@@ -104,7 +106,7 @@ _ROWS = (
     Dataset(
         "cinc2012", "series", "open", "ODC-BY", "https://physionet.org/content/challenge-2012/",
         "ICU stays of 48 hours, six channels hourly; target: died in hospital",
-        load="bench.datasets.cinc2012:load", params={"sets": "ab", "rows": 0}, folders=("cinc2012",),
+        load="bench.datasets.cinc2012:load", params={"sets": "ab", "rows": 0, **_SPLIT}, folders=("cinc2012",),
         files={
             "set-a.tar.gz": "dacc1b8337d968d4c79a05ad8ac87d5c7d9382e5a1d08d9d62935a041c2fde17",
             "set-b.tar.gz": "2d11c26f28df94b8dbc3747dcdbf327a2c618345551a3cf48926f373b9b552be",
@@ -117,15 +119,15 @@ _ROWS = (
     Dataset(
         "creditcard", "table", "open", "ODbL / DbCL", "https://www.kaggle.com/datasets/mlg-ulb/creditcardfraud",
         "card payments, V1..V28 and Amount; target: Class (fraud)",
-        load="bench.datasets.flat:creditcard", params={"rows": 0}, folders=("creditcard", "creditcard-subset"),
-        files={"creditcard.csv": None}, expected={"rows": 284_807, "positives": 492}, drop_duplicates=True,
-        order="Time",
+        load="bench.datasets.flat:creditcard", params={"rows": 0, **_SPLIT},
+        folders=("creditcard", "creditcard-subset"), files={"creditcard.csv": None},
+        expected={"rows": 284_807, "positives": 492}, drop_duplicates=True, order="Time",
         size=(284_807, 30, 492),
     ),
     Dataset(
         "mammography", "table", "open", "free for research", "Woods et al. 1993 (OpenML 310)",
         "objects in mammograms, six numerics; target: calcification",
-        load="bench.datasets.flat:mammography", params={"rows": 0}, folders=("mammography",),
+        load="bench.datasets.flat:mammography", params={"rows": 0, **_SPLIT}, folders=("mammography",),
         files={"mammography.csv": "7d3dea3f075f30bbdbb8980e7725684059b4fe3d0f850fadd0f635f6993d8730"},
         expected={"rows": 11_183, "positives": 260}, drop_duplicates=True,
         size=(11_183, 7, 260),

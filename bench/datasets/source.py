@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # pandas is loaded when a table is, not when a name is
     from bench.datasets import Dataset
     from bench.datasets.data import Data
 
-GENERIC_CUTS = ("codes", "rows", "target")
+GENERIC_CUTS = ("codes", "rows", "target", "train_positives")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Source:
     def ordered(self) -> bool:
         """True where subjects have a time order."""
         return self.order is not None
+
+    @property
+    def train_positives(self) -> int:
+        """Positives that a split's train keeps; 0 for all."""
+        return int(dict(self.name.cuts).get("train_positives", 0))
 
     @property
     def shareable(self) -> bool:
@@ -120,8 +125,9 @@ class Source:
 
     @property
     def seed(self) -> int:
-        """The seed of a simulated table and of a cut: a function of the name alone."""
-        return int(hashlib.sha256(str(self.name).encode()).hexdigest()[:8], 16)
+        """The seed of a simulated table and of a cut: a function of what the name says of the table."""
+        name = Name(self.name.base, tuple((k, v) for k, v in self.name.cuts if k != "train_positives"))
+        return int(hashlib.sha256(str(name).encode()).hexdigest()[:8], 16)
 
     def redraw(self, n: int, given: Mapping[str, object] | None, seed: int) -> pd.DataFrame:
         """n fresh subjects from the known process that satisfy `given`; only on simulated data.
@@ -161,7 +167,7 @@ class Source:
 
     def _params(self) -> dict[str, Value]:
         params = {**self.row.params, **dict(self.name.cuts)}
-        return {k: v for k, v in params.items() if k not in ("rows", "target")}
+        return {k: v for k, v in params.items() if k not in ("rows", "target", "train_positives")}
 
     def _read(self) -> Data:
         from bench.datasets.data import Data

@@ -20,11 +20,13 @@ class Split:
     holdout: pd.DataFrame
 
 
-def split(data: Data, *, seed: int, how: str = "random") -> Split:
+def split(data: Data, *, seed: int, how: str = "random", positives: int = 0) -> Split:
     """Cut a dataset 80/20 by subject.
 
     how: "random" stratifies by the target and differs by seed; "time" puts the latest 20 % of subjects in the holdout,
-    whatever the seed. Raises BenchError where a class is too small to be in both parts or there is no time order.
+    whatever the seed. positives: how many train keeps, drawn by the seed, 0 for all; the holdout is the same whatever
+    their number. Raises BenchError where a class is too small to be in both parts, train has fewer positives, or there
+    is no time order.
     """
     who = np.sort(subjects(data.table).to_numpy())
     target = per_subject(data.table, data.roles.target).loc[who].to_numpy()
@@ -43,6 +45,8 @@ def split(data: Data, *, seed: int, how: str = "random") -> Split:
                 f"target '{data.roles.target}' has {int(target.sum())} positives of {len(target)}: too few to split"
             )
         train, holdout = train_test_split(who, test_size=HOLDOUT, stratify=target, random_state=seed)
+    if positives:
+        train = _fewer(train, target[np.searchsorted(who, train)], positives, seed)
     parts = Split(take(data.table, pd.Index(train)), take(data.table, pd.Index(holdout)))
     for name, part in vars(parts).items():
         if per_subject(part, data.roles.target).nunique() < 2:
@@ -50,3 +54,12 @@ def split(data: Data, *, seed: int, how: str = "random") -> Split:
                 f"target '{data.roles.target}' has one class in the {name} part: too few rows or positives"
             )
     return parts
+
+
+def _fewer(train: np.ndarray, target: np.ndarray, positives: int, seed: int) -> np.ndarray:
+    """Train's subjects with so many positives of theirs, drawn by the seed, and all others."""
+    have = train[target]
+    if len(have) < positives:
+        raise BenchError(f"train_positives={positives}: train has {len(have)} positives")
+    kept = np.random.default_rng(seed).permutation(np.sort(have))[:positives]
+    return np.concatenate([train[~target], kept])

@@ -4,6 +4,8 @@ import numpy as np
 
 # --- Ornstein-Uhlenbeck: dX = -X dt + sqrt(2) dW, so X_t = gamma(t) X_0 + beta(t) Z (Le 2024) ---
 
+OU_GRIDS = ("b1", "uniform", "logsnr")
+
 
 def gamma(t: np.ndarray | float) -> np.ndarray:
     """gamma(t) = e^-t, what is left of x0 at time t."""
@@ -24,6 +26,26 @@ def ou_times(n: int, low: float = 1e-4, high: float = 2e-2) -> np.ndarray:
     4.047
     """
     return np.cumsum(-0.5 * np.log1p(-np.linspace(low, high, n)))
+
+
+def ou_grid(name: str, n: int) -> np.ndarray:
+    """n increasing times from the first to the last of Algorithm B.1's: "b1" (its own), "uniform" or "logsnr".
+
+    "uniform": equal steps of t, the first from 0. "logsnr": equal steps of log(gamma² / beta²) = -log(e^(2t) - 1).
+    ValueError where the name is not known.
+
+    >>> [round(float(t), 3) for t in ou_grid("uniform", 800)[[0, -1]]]
+    [0.005, 4.047]
+    """
+    times = ou_times(n)
+    if name == "b1":
+        return times
+    if name == "uniform":
+        return times[-1] * np.arange(1, n + 1) / n
+    if name == "logsnr":
+        first, last = -np.log(np.expm1(2 * times[[0, -1]]))
+        return np.append(0.5 * np.log1p(np.exp(-np.linspace(first, last, n)[:-1])), times[-1])
+    raise ValueError(f"unknown time grid '{name}'; known: {', '.join(OU_GRIDS)}")
 
 
 def ou_reverse(t_from: float, t_to: float) -> tuple[float, float, float]:

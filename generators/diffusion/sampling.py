@@ -1,6 +1,7 @@
 """Samplers: free functions over a denoiser."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -9,29 +10,73 @@ from torch import Tensor
 from generators.diffusion.process import beta, gamma, ou_reverse, signal
 
 Denoiser = Callable[[Tensor, float], Tensor]
+Bounds = tuple[Tensor, Tensor] | None
+
+
+# --- Ornstein-Uhlenbeck: from x (b, d) at times[-1] down to time 0; each gives (b, d) ---
+# eps(x, t) predicts the noise. times: increasing; any subset of the training grid is a valid chain. bounds: lowest and
+# highest x0 per feature, (d,) or (b, d); a predicted x0 beyond them is clipped and eps follows it.
 
 
 @torch.no_grad()
-def ou_ancestral(
-    eps: Denoiser, x: Tensor, times: np.ndarray, *, bounds: tuple[Tensor, Tensor] | None, dice: torch.Generator
-) -> Tensor:
-    """Run the reverse Ornstein-Uhlenbeck chain from x (b, d) at times[-1] down to time 0; gives (b, d).
+def ou_ancestral(eps: Denoiser, x: Tensor, times: np.ndarray, *, bounds: Bounds, dice: torch.Generator) -> Tensor:
+    """Draw from the exact reverse kernel at every step; no noise at the last.
 
-    eps(x, t) predicts the noise. times: increasing; any subset of the training grid is a valid chain. bounds: lowest
-    and highest x0 per feature; a predicted x0 beyond them is clipped and eps follows it.
+    The kernel is exact for a known x0; what is left unknown of it adds no variance, so long strides narrow the modes.
     """
-    chain = [0.0, *times.tolist()]
-    for k in range(len(chain) - 1, 0, -1):
-        t = chain[k]
-        noise = eps(x, t)
-        if bounds is not None:
-            x0 = ((x - float(beta(t)) * noise) / float(gamma(t))).clamp(*bounds)
-            noise = (x - float(gamma(t)) * x0) / float(beta(t))
-        scale, weight, sigma = ou_reverse(t, chain[k - 1])
-        x = scale * (x - weight * noise)
+    for t, to in _steps(times):
+        scale, weight, sigma = ou_reverse(t, to)
+        x = scale * (x - weight * _bounded(eps, x, t, bounds))
         if sigma > 0:
             x = x + sigma * torch.randn(x.shape, generator=dice).to(x)
     return x
+
+
+@torch.no_grad()
+def ou_ddim(eps: Denoiser, x: Tensor, times: np.ndarray, *, bounds: Bounds, dice: torch.Generator) -> Tensor:
+    """DDIM (Song et al. 2021, eta = 0): gamma(t') x0 + beta(t') eps, without noise.
+
+    It is Euler's method on the probability-flow ODE dX/dt = -X + eps / beta, written for x / gamma over beta / gamma,
+    where it reads d(x / gamma) / d(beta / gamma) = eps.
+    """
+    for t, to in _steps(times):
+        x = _along(x, t, to, _bounded(eps, x, t, bounds))
+    return x
+
+
+@torch.no_grad()
+def ou_heun(eps: Denoiser, x: Tensor, times: np.ndarray, *, bounds: Bounds, dice: torch.Generator) -> Tensor:
+    """Heun's method on the same ODE: two predictions a step, one at the last, where the slope at time 0 is unknown."""
+    for t, to in _steps(times):
+        slope = _bounded(eps, x, t, bounds)
+        ahead = _along(x, t, to, slope)
+        x = _along(x, t, to, (slope + _bounded(eps, ahead, to, bounds)) / 2) if to > 0 else ahead
+    return x
+
+
+OU_SAMPLERS = {"ancestral": ou_ancestral, "ddim": ou_ddim, "heun": ou_heun}
+
+
+def _steps(times: np.ndarray) -> Iterator[tuple[float, float]]:
+    """(t, t') from the last time down to 0."""
+    down = [*times[::-1].tolist(), 0.0]
+    return pairwise(down)
+
+
+def _along(x: Tensor, t: float, to: float, eps: Tensor) -> Tensor:
+    """x at t moved to t' along a constant eps: gamma' (x - beta eps) / gamma + beta' eps."""
+    return float(gamma(to) / gamma(t)) * (x - float(beta(t)) * eps) + float(beta(to)) * eps
+
+
+def _bounded(eps: Denoiser, x: Tensor, t: float, bounds: Bounds) -> Tensor:
+    noise = eps(x, t)
+    if bounds is None:
+        return noise
+    x0 = ((x - float(beta(t)) * noise) / float(gamma(t))).clamp(*bounds)
+    return (x - float(gamma(t)) * x0) / float(beta(t))
+
+
+# --- variance-preserving by its log signal-to-noise ratio ---
 
 
 @torch.no_grad()

@@ -32,6 +32,18 @@ def record(folder: Path, generator: str, text: str = SUITE):
     return run_cell(cell, store, data_dir=None, metric_names=names, phase=lambda name: None)
 
 
+def test_a_cell_has_as_many_positives_in_train_as_its_dataset_says(tmp_path: Path) -> None:
+    text = SUITE.replace('metrics = ["guidance"]', 'metrics = ["prevalence_holdout"]')
+    a, b = text.index("datasets"), text.index("generators")
+    found = {}
+    for cut in ("", "[train_positives=20]"):
+        part = f"{text[:a]}datasets = ['breast-cancer{cut}']\n{text[b:]}"
+        found[cut] = record(tmp_path / cut, '"copycat"', part).facts
+    assert found[""]["n_train"] - found["[train_positives=20]"]["n_train"] == 170 - 20
+    assert found[""]["n_holdout"] == found["[train_positives=20]"]["n_holdout"]
+    assert found[""]["prevalence"] == found["[train_positives=20]"]["prevalence"]
+
+
 def test_conditions_and_prompts_end_as_scores(tmp_path: Path) -> None:
     found = record(tmp_path, FORGE).scores
     for name in ("I10", "I10+E78", "target"):

@@ -61,6 +61,26 @@ def test_cuts_are_part_of_the_identity() -> None:
     assert share[0] == pytest.approx(share[1], abs=0.005)
 
 
+@pytest.mark.parametrize("name", ["breast-cancer", "sim-fraud"])
+def test_fewer_positives_in_train_leave_the_holdout_as_it_is(name: str) -> None:
+    whole, cut = open_dataset(name, None), open_dataset(f"{name}[train_positives=20]", None)
+    assert whole.identity != cut.identity
+    data = cut.load()
+    pd.testing.assert_frame_equal(data.table, whole.load().table)
+    plain = split(data, seed=3)
+    few, again, other = (split(data, seed=s, positives=cut.train_positives) for s in (3, 3, 4))
+    target = data.roles.target
+    pd.testing.assert_frame_equal(few.holdout, plain.holdout)
+    assert few.train[target].sum() == other.train[target].sum() == 20
+    assert (~few.train[target]).sum() == (~plain.train[target]).sum()
+    assert set(few.train.index) <= set(plain.train.index)
+    pd.testing.assert_frame_equal(few.train, again.train)
+    with pytest.raises(BenchError, match="train_positives=5000: train has"):
+        split(data, seed=3, positives=5_000)
+    if cut.simulated:
+        assert cut.redraw(50, {target: True}, seed=0)[target].all()
+
+
 # --- simulators ---
 
 

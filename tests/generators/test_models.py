@@ -1,4 +1,4 @@
-"""Beyond the contract: references, SMOTE, state on disk, the torch loop, the mathematics of OU."""
+"""Beyond the contract: references, SMOTE, state on disk, the torch loop."""
 
 import json
 from pathlib import Path
@@ -13,8 +13,6 @@ from bench.datasets import open_dataset
 from bench.doctor import TABLES
 from generators import make, state
 from generators.base import NotFitted, StopFit, Unsupported
-from generators.diffusion.process import beta, gamma, ou_reverse, ou_times
-from generators.diffusion.sampling import ou_ancestral
 from generators.training import build, train, weights_of, with_weights
 
 
@@ -201,103 +199,6 @@ def test_the_loop_stops_early_on_request_and_on_divergence() -> None:
     assert steps[-1] < 50_000
     with pytest.raises(FloatingPointError, match="training diverged"):
         train(build(lambda: nn.Linear(1, 1), seed=1), line, (x * 1e30, x), seed=0, steps=100, every=10, where="cpu")
-
-
-# --- Ornstein-Uhlenbeck ---
-
-
-def test_the_time_grid_is_ddpms_linear_betas() -> None:
-    """alpha_bar of DDPM's linear betas equals e^(-2 t): N = 800 ends at T = 4.047, e^-T = .0175."""
-    times = ou_times(800)
-    assert np.exp(-2 * times) == pytest.approx(np.cumprod(1 - np.linspace(1e-4, 2e-2, 800)))
-    assert np.diff(times).min() > 0
-    assert times[-1] == pytest.approx(4.047, abs=5e-4)
-    assert gamma(times[-1]) == pytest.approx(0.0175, abs=5e-5)
-
-
-def test_marginals_and_one_step_kernels_compose() -> None:
-    """X_{s+t} from X_s is gamma(t) X_s + beta(t) Z: two steps equal one, and the variance of a unit Gaussian stays."""
-    s, t = 0.3, 1.1
-    assert gamma(s) * gamma(t) == pytest.approx(gamma(s + t))
-    assert gamma(t) ** 2 * beta(s) ** 2 + beta(t) ** 2 == pytest.approx(beta(s + t) ** 2)
-    assert gamma(t) ** 2 + beta(t) ** 2 == pytest.approx(1)
-
-
-@pytest.mark.parametrize(("t_from", "t_to"), [(4.0, 3.0), (1.0, 0.9), (0.02, 0.01), (0.5, 0.0)])
-def test_the_reverse_kernel_is_bayes_rule(t_from: float, t_to: float) -> None:
-    """p(x_t | x_{t+dt}, x0) from the joint Gaussian, its x0 written through eps."""
-    x0, x = 0.7, -1.3
-    eps = (x - gamma(t_from) * x0) / beta(t_from)
-    dt = t_from - t_to
-    # prior N(gamma x0, beta^2) at t, likelihood x = gamma(dt) x_t + beta(dt) z
-    if t_to > 0:
-        precision = 1 / beta(t_to) ** 2 + gamma(dt) ** 2 / beta(dt) ** 2
-        mean = (gamma(t_to) * x0 / beta(t_to) ** 2 + gamma(dt) * x / beta(dt) ** 2) / precision
-        sd = precision**-0.5
-    else:
-        mean, sd = x0, 0.0
-    scale, weight, sigma = ou_reverse(t_from, t_to)
-    assert scale * (x - weight * eps) == pytest.approx(mean, abs=1e-9)
-    assert sigma == pytest.approx(sd, abs=1e-9)
-
-
-def exact_eps(means: np.ndarray, sd: float):
-    """The noise a perfect denoiser predicts for an even mixture of Gaussians in one dimension."""
-
-    def eps(x: torch.Tensor, t: float) -> torch.Tensor:
-        g, var = float(gamma(t)), float(gamma(t)) ** 2 * sd**2 + float(beta(t)) ** 2
-        gap = x - torch.from_numpy(means * g)  # (b, k)
-        chance = torch.softmax(-(gap**2) / (2 * var), dim=1)
-        return float(beta(t)) / var * (chance * gap).sum(dim=1, keepdim=True)
-
-    return eps
-
-
-@pytest.mark.parametrize("visited", [800, 100])
-def test_the_sampler_recovers_a_mixture_from_the_true_noise(visited: int) -> None:
-    times = ou_times(800)[np.linspace(0, 799, visited).round().astype(int)]
-    dice = torch.Generator().manual_seed(0)
-    x = torch.randn((20_000, 1), generator=dice, dtype=torch.float64)
-    out = ou_ancestral(exact_eps(np.array([-1.2, 1.2]), 0.3), x, times, bounds=None, dice=dice)[:, 0].numpy()
-    assert (out > 0).mean() == pytest.approx(0.5, abs=0.02)
-    assert out[out > 0].mean() == pytest.approx(1.2, abs=0.02)
-    assert out[out > 0].std() == pytest.approx(0.3, abs=0.02)
-
-
-def test_no_noise_is_added_at_the_last_step() -> None:
-    scale, weight, sigma = ou_reverse(1e-4, 0.0)
-    assert sigma == 0
-    x0, noise = 0.4, 2.0
-    x = gamma(1e-4) * x0 + beta(1e-4) * noise
-    assert scale * (x - weight * noise) == pytest.approx(x0)
-
-
-def test_predictions_beyond_the_data_are_clipped() -> None:
-    def wild(x: torch.Tensor, t: float) -> torch.Tensor:
-        return -100 * torch.ones_like(x)
-
-    dice = torch.Generator().manual_seed(0)
-    bounds = (torch.tensor([-1.0]), torch.tensor([1.0]))
-    out = ou_ancestral(wild, torch.zeros((50, 1)), ou_times(50), bounds=bounds, dice=dice)
-    assert out.abs().max() <= 1 + 1e-5
-
-
-def test_ou_learns_a_table_and_its_rare_class() -> None:
-    rng = np.random.default_rng(0)
-    y = rng.random(1_500) < 0.1
-    a = np.where(y, 3.0, rng.choice([-1.0, 1.0], 1_500)) + 0.2 * rng.normal(size=1_500)
-    table = pd.DataFrame({"a": a, "b": a + 0.1 * rng.normal(size=1_500), "y": y}).rename_axis("subject")
-    made = make("ou", steps=600, width=48, sample_steps=50).fit(table, target="y", seed=0)
-    drawn = made.sample(1_000, seed=1)
-    assert drawn["y"].mean() == pytest.approx(table["y"].mean(), abs=0.002)
-    assert drawn.loc[drawn["y"], "a"].mean() == pytest.approx(3, abs=0.3)
-    assert np.corrcoef(drawn["a"], drawn["b"])[0, 1] > 0.95
-    common = drawn.loc[~drawn["y"], "a"]
-    assert (common > 0).mean() == pytest.approx(0.5, abs=0.1)
-    assert (common.abs() > 0.5).mean() > 0.9  # two modes, not a blur between them
-    rare = made.sample(300, given={"y": True}, seed=2)
-    assert rare["y"].all()
-    assert rare["a"].mean() == pytest.approx(3, abs=0.3)
 
 
 def test_slack_keeps_the_later_of_two_fits_that_are_as_good() -> None:

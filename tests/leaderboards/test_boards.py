@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -248,3 +249,46 @@ def test_what_drawn_positives_gain_stands_beside_what_needs_no_generator() -> No
     assert re.search(r"\| \*train's positives repeated\* +\| 0.400 ±\S+ +\| – ", part)
     assert re.search(r"\| \*classes weighted alike\* +\| 0.100 ±", part)
     assert "| b " not in part[: part.index("classes weighted")]
+
+
+def rare(base: list[float], gain: float) -> dict[str, list[float]]:
+    """Scores of a suite on rare events: every added positive moves them by the same, a moved threshold by .1."""
+    out = {}
+    for metric in ("recall", "precision", "f1"):
+        for judge, step, (threshold, more) in product(("xgb", "rf"), (0, 5, 50, 100, 200, "weighted", "oversampled"),
+                                                      (("half", 0.0), ("best", 0.1))):  # fmt: skip
+            out[f"boost_{metric}_score/{judge}/{step}/{threshold}"] = [b + more + gain * (step != 0) for b in base]
+    for judge, step in product(("xgb", "rf"), (0, 5, 50, 100, 200, "weighted", "oversampled")):
+        out[f"boost_auprc/{judge}/{step}"] = [b + gain * i * (step != 0) for i, b in enumerate(base)]
+    return out
+
+
+def test_rare_events_have_one_table_a_judge_with_paired_gains() -> None:
+    base = [0.3, 0.5, 0.7]
+    board = Board(frame({"copycat": rare(base, 0.0), "a": rare(base, 0.05)}, replicates=3))
+    text = render.markdown(board, title="t")
+    tables = text[text.index("Rare events") :].split("XGBoost: gain of")[1].split("random forest: gain of")
+    assert len(tables) == 2
+    for table in tables:
+        cells = {
+            r[1].strip(): [c.strip() for c in r[2:-1]]
+            for r in map(lambda x: x.split("|"), table.splitlines())
+            if len(r) > 6
+        }
+        half = t.ppf(0.975, 2) * 0.2 * np.sqrt(1 / 3 + 200 / 800)
+        assert cells["*train alone*"][0] == f"0.500 ±{half:.3f}"
+        assert cells["*train alone*"][3] == f"0.600 ±{half:.3f}"
+        assert cells["*threshold moved*"] == ["+0.100 ±0.000"] * 3 + ["–"] * 2
+        assert cells["*classes weighted alike*"][0] == cells["a, 5 %"][0] == "+0.050 ±0.000"  # from the first shown, a
+        assert cells["a, 200 %"][3] == "+0.050 ±0.000"
+        half = t.ppf(0.975, 2) * 0.05 * np.sqrt(1 / 3 + 200 / 800)
+        assert cells["a, 100 %"][4] == f"+0.050 ±{half:.3f}"
+        assert cells["copycat, 50 %"] == ["+0.000 ±0.000"] * 5
+        assert len([c for c in cells if c.endswith("%")]) == 8
+    lost = frame({"copycat": rare(base, 0.0), "a": rare(base, 0.05)}, replicates=3, off=[("d", "a", 1, "failed", "x")])
+    assert "a, 5 %" not in render.markdown(Board(lost), title="t")
+
+
+def test_without_all_four_scores_there_is_no_table_of_rare_events() -> None:
+    found = {m: v for m, v in rare([0.3, 0.5], 0.1).items() if "recall" not in m}
+    assert "Rare events" not in render.markdown(Board(frame({"a": found}, replicates=2)), title="t")

@@ -17,7 +17,8 @@ import pandas as pd
 from scipy.special import ndtri
 
 from generators.base import Generator, Log, StopFit, Unsupported, quiet, reject
-from generators.encode import Column, Feature, Matrix
+from generators.columns import Column
+from generators.encode import Feature, Matrix
 
 CANDIDATES = (1, 2, 5, 10, 20, 50, 100, 200)
 PATIENCE = 2  # candidates in a row without gain before the choice ends

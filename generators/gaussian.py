@@ -16,6 +16,7 @@ from scipy.special import ndtr, ndtri
 
 from generators.base import Generator, Log, Unsupported, quiet
 from generators.classical import Design
+from generators.columns import interpolate
 from generators.encode import Matrix
 
 FULL = 1_000  # features up to which all correlations are held; beyond, their largest factors
@@ -101,8 +102,8 @@ class Gaussian(Generator):
             n = seen[:, at].sum(axis=0)
             sums = (x[:, at] * seen[:, at]).sum(axis=0)
             usual = (sums + FEW * sums.sum() / max(n.sum(), 1)) / (n + FEW)  # (l,), so that a trend is no gap's fault
-            apart, known[:, at] = interpolate(x[:, at] - usual, seen[:, at])
-            x[:, at] = apart + usual
+            known[:, at] = seen[:, at].any(axis=1, keepdims=True)
+            x[:, at] = interpolate(x[:, at] - usual, seen[:, at]) + usual
         self.lengths_ = np.zeros(0)
         if design.length >= 0:
             length = x[:, design.length]
@@ -186,24 +187,6 @@ def moments(x: np.ndarray, weight: np.ndarray, y: np.ndarray) -> tuple[np.ndarra
     within = square.sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-9)
     variance = np.stack([square[y == c].sum(axis=0) for c in (0, 1)])
     return mean, np.sqrt((variance + within) / (n + 1))
-
-
-def interpolate(x: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """x (n, l), what was not seen read off its neighbours in time (the nearest at the ends), and where that is known.
-
-    >>> x, known = interpolate(np.array([[0.0, 1, 0, 3]]), np.array([[False, True, False, True]]))
-    >>> x.tolist(), bool(known.all())
-    ([[1.0, 1.0, 2.0, 3.0]], True)
-    """
-    steps = np.arange(x.shape[1])
-    before = np.maximum.accumulate(np.where(seen, steps, -1), axis=1)
-    after = np.minimum.accumulate(np.where(seen, steps, len(steps))[:, ::-1], axis=1)[:, ::-1]
-    any_ = seen.any(axis=1, keepdims=True)
-    low = np.where(before < 0, after, before) * any_
-    high = np.where(after == len(steps), before, after) * any_
-    at_low, at_high = (np.take_along_axis(x, at, axis=1) for at in (low, high))
-    share = (steps - low) / np.maximum(high - low, 1)
-    return at_low + (at_high - at_low) * np.where(high > low, share, 0), np.broadcast_to(any_, x.shape)
 
 
 def ledoit_wolf(rows: np.ndarray, r: np.ndarray) -> float:

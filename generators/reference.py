@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from generators.base import Generator, Log, Unsupported, quiet
-from generators.encode import Column, Layout
+from generators.columns import Column, Layout, first_rows
 
 
 class Copycat(Generator):
@@ -29,7 +29,7 @@ class Copycat(Generator):
     def sample(self, n: int, *, given: Mapping[str, object] | None = None, seed: int) -> pd.DataFrame:
         """n of train's subjects; given a condition, of those who meet it (random oversampling)."""
         self._needs_fit("train_")
-        first = _first(self.train_)
+        first = first_rows(self.train_)
         held = np.ones(len(first), bool)
         for column, value in (given or {}).items():
             held &= first[column].to_numpy() == value
@@ -54,7 +54,7 @@ class Marginal(Generator):
         """Keep each column's values, in an order of its own so that no row of train is kept."""
         self.layout_ = Layout.fit(train, static)
         rng = np.random.default_rng(seed)
-        first = _first(train)
+        first = first_rows(train)
         self.static_ = _shuffled(first[[c.name for c in self.layout_.static]], rng)
         self.varying_ = _shuffled(train[[c.name for c in self.layout_.varying]], rng)
         self.lengths_ = rng.permutation(self.layout_.lengths(train)) if self.layout_.steps else np.zeros(0, np.int64)
@@ -146,10 +146,6 @@ def _uniform(column: Column, n: int, rng: np.random.Generator) -> pd.Series:
 
 def _shuffled(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     return pd.DataFrame({c: table[c].array[rng.permutation(len(table))] for c in table.columns})
-
-
-def _first(table: pd.DataFrame) -> pd.DataFrame:
-    return table if table.index.nlevels == 1 else table[table.index.get_level_values("time") == 0]
 
 
 def _pick(table: pd.DataFrame, who: np.ndarray) -> pd.DataFrame:

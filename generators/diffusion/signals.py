@@ -16,7 +16,8 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from generators.encode import Column, Series
+from generators.columns import Column, interpolate
+from generators.encode import Series
 
 LEAST_BINARY_SPREAD = 0.3  # a rare flag divided by its own sd is a spike that no noise covers
 
@@ -100,28 +101,8 @@ class Signals:
         for column in self.view.layout.varying:
             if column.kind == "number":
                 seen = there & (x[:, at + 1] < 0.5) if column.missing else there
-                x[:, at] = bridged(x[:, at], seen)
+                x[:, at] = interpolate(x[:, at], seen)
             at += column.width
-
-
-def bridged(x: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """x (n, l) with what is not seen interpolated in time; before the first and after the last, that value; 0 for none.
-
-    >>> bridged(np.array([[0.0, 2.0, 0.0, 4.0, 0.0]]), np.array([[False, True, False, True, False]]))
-    array([[2., 2., 3., 4., 4.]])
-    """
-    n, length = x.shape
-    step = np.arange(length)
-    before = np.maximum.accumulate(np.where(seen, step, -1), axis=1)
-    after = np.minimum.accumulate(np.where(seen, step, length)[:, ::-1], axis=1)[:, ::-1]
-    low = np.where(before < 0, after, before)
-    high = np.where(after == length, before, after)
-    none = np.logical_not(seen.any(axis=1))
-    low[none] = high[none] = 0
-    rows = np.arange(n)[:, None]
-    share = (step - low) / np.maximum(high - low, 1)
-    filled = x[rows, low] * (1 - share) + x[rows, high] * share
-    return np.where(none[:, None], 0, filled)
 
 
 def _columns(view: Series) -> list[Column]:

@@ -6,12 +6,13 @@ The process, loss and sampler are those of the Ornstein-Uhlenbeck generator (Le 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from generators.diffusion.nets import ResidualMLP
+from generators.diffusion.ou_nets import ResidualEps, eps_loss
 from generators.diffusion.process import beta, gamma, ou_times
 from generators.diffusion.sampling import ou_ancestral
 from generators.training import build, train
@@ -35,14 +36,17 @@ def ways(
     a seed gives the same ways everywhere.
     """
     times = ou_times(800)
-    net = _denoiser(x0.astype(np.float32), times, steps, width, seed)
+    data = (torch.from_numpy(x0.astype(np.float32)), torch.zeros(len(x0), dtype=torch.int64))
+    net = build(lambda: ResidualEps(x0.shape[1], times, groups=1, width=width, depth=2), seed=seed)
+    loss = partial(eps_loss, untold=-1, drop=0.0)
+    net = train(net, loss, data, seed=seed, steps=steps, lr=3e-3, where="cpu")
     stops = times[np.unique(np.round(np.linspace(0, len(times) - 1, visits)).astype(int))]
     dice = torch.Generator().manual_seed(seed)
     back: list[np.ndarray] = []
 
     def eps(x: Tensor, t: float) -> Tensor:
         back.append(x.numpy().copy())
-        return _eps(net, x, x.new_full((len(x),), t), float(times[-1]))
+        return net(x, torch.full((len(x),), int(np.searchsorted(times, t))), torch.zeros(len(x), dtype=torch.int64))
 
     last = ou_ancestral(eps, torch.randn((n, x0.shape[1]), generator=dice), stops, bounds=None, dice=dice)
     return Ways(np.concatenate([[0.0], stops]), _forward(x0[:n], stops, seed), np.stack([last.numpy(), *back[::-1]]))
@@ -55,24 +59,3 @@ def _forward(x0: np.ndarray, stops: np.ndarray, seed: int) -> np.ndarray:
     for dt in np.diff(stops, prepend=0.0):
         x.append(gamma(dt) * x[-1] + beta(dt) * rng.standard_normal(x0.shape))
     return np.stack(x)
-
-
-def _denoiser(x0: np.ndarray, times: np.ndarray, steps: int, width: int, seed: int) -> nn.Module:
-    grid = torch.from_numpy(times.astype(np.float32))
-    g, b = (torch.from_numpy(v.astype(np.float32)) for v in (gamma(times), beta(times)))
-
-    def loss(net: nn.Module, rows: tuple[Tensor, ...], dice: torch.Generator) -> Tensor:
-        (x,) = rows
-        k = torch.randint(len(grid), (len(x),), generator=dice)
-        noise = torch.randn(x.shape, generator=dice)
-        xt = g[k, None] * x + b[k, None] * noise
-        return ((_eps(net, xt, grid[k], float(grid[-1])) - noise) ** 2).mean()
-
-    net = build(lambda: ResidualMLP(x0.shape[1], classes=1, width=width, depth=2), seed=seed)
-    return train(net, loss, (torch.from_numpy(x0),), seed=seed, steps=steps, lr=3e-3, where="cpu")
-
-
-def _eps(net: nn.Module, x: Tensor, t: Tensor, end: float) -> Tensor:
-    """The network behind the skip that is exact for a standard Gaussian: beta(t) x + gamma(t) F(x, t)."""
-    g = torch.exp(-t)[:, None]
-    return torch.sqrt(1 - g**2) * x + g * net(x, t / end, torch.zeros(len(x), dtype=torch.int64))

@@ -10,7 +10,7 @@ from bench.datasets import open_dataset
 from bench.doctor import TABLES
 from generators import gaussian
 from generators.base import Unsupported
-from generators.gaussian import Gaussian, calibrate, interpolate, ledoit_wolf, root, tetrachoric
+from generators.gaussian import Gaussian, calibrate, ledoit_wolf, root, tetrachoric
 from metrics import score
 from metrics.tables import Tables
 
@@ -213,11 +213,3 @@ def test_a_category_is_calibrated() -> None:
     u = np.random.default_rng(0).multivariate_normal(np.zeros(4), 0.5 * np.eye(4) + 0.5, 20_000)
     won = np.bincount((u + calibrate(share, u)).argmax(axis=1), minlength=4) / len(u)
     assert won == pytest.approx(share, abs=0.003)
-
-
-def test_interpolation_by_hand() -> None:
-    x = np.array([[9.0, 1, 9, 9, 7], [9, 9, 9, 9, 9]])
-    seen = np.array([[False, True, False, False, True], [False] * 5])
-    found, known = interpolate(x, seen)
-    assert found[0] == pytest.approx([1, 1, 3, 5, 7])
-    assert known.tolist() == [[True] * 5, [False] * 5]

@@ -6,7 +6,8 @@ import pytest
 
 from bench.datasets import open_dataset
 from bench.doctor import TABLES
-from generators.encode import Bins, Column, Layout, Matrix, Series, Tokens
+from generators.columns import Column, Layout, interpolate
+from generators.encode import Bins, Matrix, Series, Tokens
 
 
 def load(shape: str):
@@ -122,3 +123,9 @@ def test_columns_held_apart_come_back_as_handed() -> None:
     back = view.inverse(view.transform(table), held={target: pd.Series(np.ones(n, bool))})
     assert back[target].all()
     assert list(back.columns) == list(table.columns)
+
+
+def test_interpolation_by_hand() -> None:
+    x = np.array([[9.0, 1, 9, 9, 7], [9, 9, 9, 9, 9]])
+    seen = np.array([[False, True, False, False, True], [False] * 5])
+    assert interpolate(x, seen).tolist() == [[1, 1, 3, 5, 7], [0] * 5]

@@ -201,6 +201,12 @@ def first_rows(table: pd.DataFrame) -> pd.DataFrame:
     return table if table.index.nlevels == 1 else table[table.index.get_level_values("time") == 0]
 
 
+def labels(table: pd.DataFrame, target: str | None) -> np.ndarray:
+    """Classes (n,) int64 of a table's subjects, in the order they come; all 0 without a target."""
+    first = first_rows(table)
+    return first[target].to_numpy(dtype=bool).astype(np.int64) if target else np.zeros(len(first), np.int64)
+
+
 def _lengths(table: pd.DataFrame) -> np.ndarray:
     place, _ = pd.factorize(table.index.get_level_values("subject"))
     return np.bincount(place)

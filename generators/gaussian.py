@@ -16,7 +16,7 @@ from scipy.special import ndtr, ndtri
 
 from generators.base import Generator, Log, Unsupported, quiet
 from generators.classical import Design
-from generators.columns import interpolate
+from generators.columns import interpolate, labels
 from generators.encode import Matrix
 
 FULL = 1_000  # features up to which all correlations are held; beyond, their largest factors
@@ -61,8 +61,7 @@ class Gaussian(Generator):
         rng = np.random.default_rng(seed)
         held = [target] if target else []
         self.view_ = Matrix.fit(train, static=static, scale="quantile", cover=self.cover, without=held)
-        first = train if train.index.nlevels == 1 else train[train.index.get_level_values("time") == 0]
-        y = first[target].to_numpy(dtype=bool).astype(int) if target else np.zeros(len(first), int)
+        y = labels(train, target)
         design = Design(self.view_)
         x, seen, known, even = self._observe(design, self.view_.transform(train), rng)
         mean, deviation = moments(x, np.where(seen, 1.0, INTERPOLATED * known), y)

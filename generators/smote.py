@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from generators.base import Generator, Log, Unsupported, quiet
+from generators.columns import labels
 from generators.encode import Matrix
 
 
@@ -42,8 +43,7 @@ class Smote(Generator):
         """Keep train's subjects as features, by class."""
         rng = np.random.default_rng(seed)
         self.view_ = Matrix.fit(train, static=static, cover=self.cover, without=[target] if target else [])
-        first = train if train.index.nlevels == 1 else train[train.index.get_level_values("time") == 0]
-        y = first[target].to_numpy(dtype=bool) if target else np.zeros(len(first), bool)
+        y = labels(train, target) == 1
         features = self.view_.features
         x = self.view_.transform(train)
         design = [x[:, f.start] if f.stop - f.start == 1 else x[:, f.start : f.stop].argmax(axis=1) for f in features]

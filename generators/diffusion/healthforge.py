@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from generators import language, text
 from generators.base import Generator, Log, StopFit, Unsupported, quiet, reject
+from generators.columns import labels
 from generators.diffusion.autoencoder import Autoencoder, Likelihood, counted, weight_of_ones
 from generators.diffusion.nets import LatentDenoiser
 from generators.diffusion.process import logsnr_cosine, logsnr_line, signal
@@ -103,8 +104,7 @@ class HealthForge(Generator):
         """Learn the autoencoder, describe subjects, then learn the denoiser."""
         self._check()
         view = Matrix.fit(train, static=static, scale="quantile", cover=self.cover)
-        first = train if train.index.nlevels == 1 else train[train.index.get_level_values("time") == 0]
-        y = first[target].to_numpy(dtype=bool).astype(np.int64) if target else np.full(len(first), ANY)
+        y = labels(train, target) + (0 if target else ANY)
         x, self.features_ = view.transform(train), view.features
         if self.count:
             x, self.features_ = counted(x, self.features_)

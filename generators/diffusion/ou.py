@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from generators.base import Generator, Log, Unsupported, quiet
+from generators.columns import labels
 from generators.diffusion.clusters import EMBEDDINGS, clusters
 from generators.diffusion.ou_nets import NETS, PublishedEps, ResidualEps, eps_loss, guided
 from generators.diffusion.process import OU_GRIDS, ou_grid
@@ -96,11 +97,10 @@ class OU(Generator):
         """Learn eps(x_t, t, group). Unsupported where "umap" is not installed, ValueError on an unknown choice."""
         self._check()
         view = Matrix.fit(train, static=static, scale=self.scale, cover=self.cover, without=[target] if target else [])
-        first = train if train.index.nlevels == 1 else train[train.index.get_level_values("time") == 0]
-        y = first[target].to_numpy(dtype=bool) if target else np.zeros(len(first), bool)
+        group = labels(train, target)
+        y = group == 1
         self.view_, self.target_ = view, target
         x = view.transform(train)
-        group = y.astype(np.int64)
         if self.clusters and y.any():
             scaled = (x[y] - x[y].mean(axis=0)) / self._spread(x[y])
             group[y] = 1 + clusters(scaled, self.clusters, embed=self.embed, seed=seed)

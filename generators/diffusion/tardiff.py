@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from generators.base import Generator, Log, quiet
+from generators.columns import labels
 from generators.diffusion import influence, marginals, timesnet
 from generators.diffusion.process import beta, gamma, ou_reverse
 from generators.diffusion.signals import Signals
@@ -108,7 +109,7 @@ class TarDiff(Generator):
         """Learn eps(x_t, t, y); then two downstream models with their G, where there is a target with enough subjects;
         then how what is drawn must be bent to train's marginals."""
         self.signals_ = Signals.fit(train, static=static, without=[target] if target else [], cover=self.cover)
-        y = timesnet.labels(train, target)
+        y = labels(train, target)
         x = self.signals_.lend(self.signals_.transform(train), y, np.random.default_rng(seed))
         self.target_, self.rate_ = target, float(y.mean())
         self.low_, self.high_ = x.min(axis=0), x.max(axis=0)

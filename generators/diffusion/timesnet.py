@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from generators.columns import labels
 from generators.diffusion.signals import Signals
 from generators.training import build, device, train
 
@@ -183,9 +184,3 @@ def probabilities(net: nn.Module, x: np.ndarray, batch: int = 1_024) -> np.ndarr
     parts = [torch.sigmoid(net(part.to(at))).cpu() for part in torch.from_numpy(x).split(batch)]
     net.to("cpu")
     return torch.cat(parts).numpy().astype(float)
-
-
-def labels(table: pd.DataFrame, target: str | None) -> np.ndarray:
-    """Classes (n,) int64 of a table's subjects, in the order they come; all 0 without a target."""
-    first = table if table.index.nlevels == 1 else table[table.index.get_level_values("time") == 0]
-    return first[target].to_numpy(dtype=bool).astype(np.int64) if target else np.zeros(len(first), np.int64)

@@ -13,12 +13,13 @@ from torch import nn
 from bench.datasets import open_dataset
 from bench.doctor import TABLES
 from generators import judges, make
+from generators.columns import labels
 from generators.diffusion import influence as inf
 from generators.diffusion.marginals import bend, learn, mapped, quantile_map
 from generators.diffusion.process import beta, gamma
 from generators.diffusion.signals import Signals
 from generators.diffusion.tardiff import TarDiff, betas, halves, sizes
-from generators.diffusion.timesnet import ConvNet, TimesNet, classifier, fit_classifier, labels, main_frequencies
+from generators.diffusion.timesnet import ConvNet, TimesNet, classifier, fit_classifier, main_frequencies
 from generators.diffusion.unet import UNet
 from generators.training import build
 

@@ -133,8 +133,8 @@ def _counts(board: Board) -> str:
     replicates = cells["replicate"].nunique()
     one = " One replicate: intervals are a resampling of the holdout alone." if replicates == 1 else ""
     return (
-        f"{cells['dataset'].nunique()} datasets × {cells['generator'].nunique()} generators × {replicates} "
-        f"replicate{'s' * (replicates > 1)} = {len(cells)} cells: {said}.{one}"
+        f"{_many(cells['dataset'].nunique(), 'dataset')} × {_many(cells['generator'].nunique(), 'generator')} × "
+        f"{_many(replicates, 'replicate')} = {_many(len(cells), 'cell')}: {said}.{one}"
     )
 
 
@@ -151,8 +151,15 @@ def _ranking(board: Board) -> str:
     align = ("right", "left", "right", "right", "right", "right")
     text = tabulate(table, headers=heads, tablefmt="github", disable_numparse=True, colalign=align)
     gaps = {g: {board.families.loc[g, (f, "gap")] for f in FAMILIES} - {""} for g in board.order}
-    said = [f"`{g}`: {', '.join(sorted(why))}" for g, why in gaps.items() if why]
-    return f"{text}\n\n– no mean: {'; '.join(said)}." if said else text
+    reasons = {g: ", ".join(sorted(why)) for g, why in gaps.items() if why}
+    if len(set(reasons.values())) == 1 and len(reasons) == len(gaps) > 1:
+        return f"{text}\n\n– no mean, for all alike: {next(iter(reasons.values()))}."
+    said = "; ".join(f"`{g}`: {why}" for g, why in reasons.items())
+    return f"{text}\n\n– no mean: {said}." if said else text
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def _family(board: Board, name: str, family: str) -> str:

@@ -12,7 +12,7 @@ from generators.base import Unsupported
 
 QUICK = {
     "ou": {"steps": 30, "sample_steps": 5, "width": 16},
-    "tardiff": {"steps": 10, "sample_steps": 3, "width": 8, "batch": 16, "guidance_scale": 0.1},
+    "tardiff": {"steps": 10, "sample_steps": 3, "width": 8, "batch": 16},
     "ehr-d3pm": {"steps": 30, "sample_steps": 5, "width": 16},
     "healthforge": {"ae_steps": 30, "steps": 30, "sample_steps": 5, "width": 16, "hidden": 16, "texts": 20},
 }

@@ -9,7 +9,6 @@ each with the gradient of the other's part of train; and the scale of guidance i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -17,21 +16,30 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from generators.base import Generator, Log, quiet
+from generators.base import Generator, Log, Unsupported, quiet
 from generators.columns import labels
-from generators.diffusion import influence, marginals, timesnet
+from generators.diffusion import marginals
+from generators.diffusion.guides import (
+    FEWEST,
+    NETS,
+    SETS,
+    WAYS,
+    Guide,
+    directions,
+    fit_guides,
+    load_guides,
+    scaled,
+    typical,
+)  # fmt: skip
 from generators.diffusion.process import beta, gamma, ou_reverse
 from generators.diffusion.signals import Signals
+from generators.diffusion.timesnet import main_frequencies
 from generators.diffusion.unet import UNet
 from generators.training import build, device, train, weights_of, with_weights
 
 BATCH = 512  # subjects sampled at once
 LONGEST = 64  # places of the U-Net's finest level; a longer signal is folded
-LARGEST = 10.0  # a subject's J in the unit "typical", in typical ones
 CALIBRATION = 1_000  # subjects drawn to calibrate with
-FEWEST = 8  # subjects of each class, in each part of train, for a downstream model
-WAYS = ("influence", "random", "label")
-SETS = ("all", "minority", "majority", "balanced")
 
 
 def betas(steps: int, low: float = 5e-4, high: float = 0.1) -> np.ndarray:
@@ -88,7 +96,7 @@ class TarDiff(Generator):
         self.guidance_unit = _one_of("guidance_unit", guidance_unit, ("relative", "typical", "raw"))
         self.guide = _one_of("guide", guide, WAYS)
         self.guide_at = _one_of("guide_at", guide_at, ("x0", "xt"))
-        self.guide_net = _one_of("guide_net", guide_net, ("timesnet", "conv"))
+        self.guide_net = _one_of("guide_net", guide_net, NETS)
         self.guide_set = _one_of("guide_set", guide_set, SETS)
         self.guide_share = guide_share
 
@@ -114,15 +122,19 @@ class TarDiff(Generator):
         self.target_, self.rate_ = target, float(y.mean())
         self.low_, self.high_ = x.min(axis=0), x.max(axis=0)
         self.weights_ = self._train(x, y, seed, log)
-        self.guides_ = self._guides(x, y, seed) if target else []
-        self.typical_ = {way: self._typical(way, x, y, seed) for way in WAYS} if self.guides_ else {}
+        self.frequencies_ = main_frequencies(x)
+        self.guides_ = fit_guides(
+            x, y, net=self.guide_net, which=self.guide_set, share=self.guide_share, seed=seed
+        )  # fmt: skip
+        self.typical_ = {way: typical(self._loaded(), way, x, y, seed=seed) for way in WAYS} if self.guides_ else {}
         self.bends_ = self._bends(x, y, seed) if self.calibrate else {}
         return self
 
     def sample(self, n: int, *, given: Mapping[str, object] | None = None, seed: int) -> pd.DataFrame:
         """n subjects, classes in train's proportion; given the target, of one class; other conditions by rejection.
 
-        Guided and unguided sampling start from the same noise.
+        Guided and unguided sampling start from the same noise. Unsupported for a class that train lacks, and for
+        guidance where train had too few subjects of a class to fit a downstream model.
         """
         self._needs_fit("weights_")
         given = dict(given or {})
@@ -132,6 +144,10 @@ class TarDiff(Generator):
             if set(given) != {self.target_}:
                 return self.reject(n, given, seed=seed)
             y[:] = bool(given[self.target_])  # type: ignore[index]
+            if n and self.rate_ == 1 - y[0]:
+                raise Unsupported(f"train has no subject with {self.target_} = {bool(y[0])}")
+        if self.guidance_scale and not self.guides_:
+            raise Unsupported(f"guidance needs a target with {2 * FEWEST} subjects of each class in train")
         x = self.draw(y, seed=int(rng.integers(2**62)))
         for label, maps in self.bends_.items():
             rows = y == int(label)
@@ -153,7 +169,7 @@ class TarDiff(Generator):
 
     @torch.no_grad()
     def _reverse(
-        self, net: nn.Module, x: Tensor, y: Tensor, bounds: tuple[Tensor, ...], guides: list["Guide"],
+        self, net: nn.Module, x: Tensor, y: Tensor, bounds: tuple[Tensor, ...], guides: list[Guide],
         dice: torch.Generator,
     ) -> Tensor:  # fmt: skip
         """The chain from noise x (b, c, l) to time 0; the mean of every step but the last is moved by w J."""
@@ -179,18 +195,12 @@ class TarDiff(Generator):
         return out if self.predict == "eps" else float(beta(t)) * x + float(gamma(t)) * out
 
     def _move(
-        self, guides: list["Guide"], x: Tensor, x0: Tensor, y: Tensor, t: float, to: float, sigma: float
-    ) -> Tensor:
-        """What guidance adds to the mean of a step (b, c, l); the guides take turns over the subjects."""
-        at, j = x0 if self.guide_at == "x0" else x, torch.zeros_like(x)
-        for i, guide in enumerate(guides):
-            j[i :: len(guides)] = guide.direction(self.guide, at[i :: len(guides)], y[i :: len(guides)])
-        if self.guidance_unit == "relative":
-            return self.guidance_scale * sigma * j / sizes(j)
-        if self.guidance_unit == "typical":
-            typical = self.typical_[self.guide]
-            j = j * (LARGEST * typical / sizes(j)).clamp(max=1.0)
-            return self.guidance_scale * sigma * j / typical
+        self, guides: list[Guide], x: Tensor, x0: Tensor, y: Tensor, t: float, to: float, sigma: float
+    ) -> Tensor:  # fmt: skip
+        """What guidance adds to the mean of a step (b, c, l)."""
+        j = directions(guides, self.guide, x0 if self.guide_at == "x0" else x, y)
+        if self.guidance_unit != "raw":
+            return self.guidance_scale * sigma * scaled(j, self.guidance_unit, self.typical_[self.guide])
         if self.guide_at == "x0":  # d mean / d x0 of q(x_s | x_t, x0)
             j = j * float(gamma(to) * beta(t - to) ** 2 / beta(t) ** 2)
         return self.guidance_scale * j
@@ -225,56 +235,9 @@ class TarDiff(Generator):
         )  # fmt: skip
         return weights_of(net)
 
-    # --- guidance ---
-
-    def _guides(self, x: np.ndarray, y: np.ndarray, seed: int) -> list[dict[str, Any]]:
-        """Two downstream models, each fitted on a half of train, with G over the other; none for small classes."""
-        rng = np.random.default_rng(seed)
-        part = halves(y, rng)
-        if min(np.bincount(2 * y + part, minlength=4)) < FEWEST:
-            return []
-        found = []
-        for half in (0, 1):
-            inside, outside = np.flatnonzero(part == half), np.flatnonzero(part != half)
-            net = build(lambda: timesnet.classifier(self.guide_net, x), seed=seed + half)
-            net = timesnet.fit_classifier(net, x[inside], y[inside], seed=seed + half)
-            chosen = self._chosen(outside, y, rng)
-            g = influence.mean_gradient(net, torch.from_numpy(x[chosen]), torch.from_numpy(y[chosen]))
-            found.append({"net": weights_of(net), "g": {k: v.numpy() for k, v in g.items()}})
-        self.frequencies_ = timesnet.main_frequencies(x, 3)
-        return found
-
-    def _chosen(self, rows: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The guidance set among these rows of train."""
-        rows = rng.permutation(rows)
-        rare = int(2 * y.sum() < len(y))
-        small, large = rows[y[rows] == rare], rows[y[rows] != rare]
-        sets = {"all": rows, "minority": small, "majority": large, "balanced": np.r_[small, large[: len(small)]]}
-        chosen = sets[self.guide_set]
-        return rng.permutation(chosen)[: max(1, round(self.guide_share * len(chosen)))]
-
-    def _typical(self, way: str, x: np.ndarray, y: np.ndarray, seed: int) -> float:
-        """The median over train's subjects of the root mean square of J."""
-        rows = np.random.default_rng(seed).permutation(len(x))[:CALIBRATION]
-        parts = [torch.from_numpy(rows[i::2]) for i in (0, 1)]
-        found = [
-            sizes(g.direction(way, torch.from_numpy(x)[part], torch.from_numpy(y)[part]))
-            for g, part in zip(self._loaded(), parts, strict=True)
-        ]
-        return float(torch.cat(found).median())
-
-    def _loaded(self) -> list["Guide"]:
-        found = []
-        for i, saved in enumerate(self.guides_):
-            c, length = self.low_.shape
-            net: nn.Module = (
-                timesnet.TimesNet(c, length, self.frequencies_) if self.guide_net == "timesnet" else timesnet.ConvNet(c)
-            )
-            g = {k: torch.from_numpy(np.array(v)) for k, v in saved["g"].items()}
-            found.append(Guide(with_weights(net, saved["net"]), g, i))
-        return found
-
-    # --- calibration ---
+    def _loaded(self) -> list[Guide]:
+        c, length = self.low_.shape
+        return load_guides(self.guides_, net=self.guide_net, c=c, length=length, frequencies=self.frequencies_)
 
     def _bends(self, x: np.ndarray, y: np.ndarray, seed: int) -> dict[str, list[np.ndarray]]:
         """Per class, the maps from what is drawn unguided to train."""
@@ -285,47 +248,6 @@ class TarDiff(Generator):
             drawn = self.draw(np.full(n, label), seed=seed + int(label), guided=False)
             found[str(label)] = marginals.learn(self.signals_, drawn, mine)
         return found
-
-
-@dataclass
-class Guide:
-    """A downstream model with its G."""
-
-    net: nn.Module
-    g: influence.Weights
-    number: int
-
-    def to(self, at: torch.device) -> "Guide":
-        """The same on a device."""
-        return Guide(self.net.to(at), {k: v.to(at) for k, v in self.g.items()}, self.number)
-
-    def direction(self, way: str, x: Tensor, y: Tensor) -> Tensor:
-        """J (b, c, l) at x."""
-        if way == "label":
-            return influence.label_gradient(self.net, x, y)
-        return influence.influence(self.net, self.g if way == "influence" else self._random(), x, y)
-
-    def _random(self) -> influence.Weights:
-        """A G in a random direction, as long as the true one, weight by weight."""
-        dice = torch.Generator().manual_seed(self.number)
-        out = {}
-        for name, g in self.g.items():
-            other = torch.randn(g.shape, generator=dice).to(g)
-            out[name] = other * g.norm() / other.norm()
-        return out
-
-
-def sizes(j: Tensor) -> Tensor:
-    """The root mean square (b, 1, 1) of each subject's signal."""
-    return j.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=1e-20)
-
-
-def halves(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """0 or 1 (n,): two halves at random, of each class."""
-    part = np.zeros(len(y), int)
-    for label in np.unique(y):
-        part[rng.permutation(np.flatnonzero(y == label))[::2]] = 1
-    return part
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> str:

@@ -105,7 +105,7 @@ class ConvNet(nn.Module):
         return self.leave(self.layers(x).mean(-1))[:, 0]
 
 
-def main_frequencies(x: np.ndarray, k: int) -> list[int]:
+def main_frequencies(x: np.ndarray, k: int = 3) -> list[int]:
     """The k strongest frequencies (cycles in the length, 1 or more) of the mean amplitude over signals x (n, c, l)."""
     length = x.shape[2]
     if length < 2:
@@ -115,12 +115,12 @@ def main_frequencies(x: np.ndarray, k: int) -> list[int]:
     return sorted(int(f) for f in np.argsort(-strength, kind="stable")[: min(k, len(strength) - 1)])
 
 
-def classifier(name: str, x: np.ndarray, *, periods: int = 3, width: int = 0) -> nn.Module:
-    """An untrained classifier for signals like x: "timesnet" or "conv". ValueError names an unknown one."""
+def classifier(name: str, c: int, length: int, frequencies: Sequence[int]) -> nn.Module:
+    """An untrained classifier of signals (b, c, length): "timesnet" or "conv". ValueError names an unknown one."""
     if name == "timesnet":
-        return TimesNet(x.shape[1], x.shape[2], main_frequencies(x, periods), width=width or 16)
+        return TimesNet(c, length, frequencies)
     if name == "conv":
-        return ConvNet(x.shape[1], width=width or 32)
+        return ConvNet(c)
     raise ValueError(f"unknown classifier '{name}'; known: timesnet, conv")
 
 
@@ -162,7 +162,8 @@ class TimesNetJudge:
         weight (n,): what each subject counts, in the order they come."""
         self.signals = Signals.fit(table if like is None else like, static=static, without=[target])
         x, y = self.signals.transform(table), labels(table, target)
-        self.model = fit_classifier(build(lambda: classifier(self.net, x), seed=seed), x, y, weight=weight, seed=seed)
+        net = build(lambda: classifier(self.net, x.shape[1], x.shape[2], main_frequencies(x)), seed=seed)
+        self.model = fit_classifier(net, x, y, weight=weight, seed=seed)
         return self
 
     def predict(self, table: pd.DataFrame) -> np.ndarray:

@@ -20,6 +20,7 @@ from bench.ask import answers, ask, check, taken
 from bench.cell import Cell, Fault, Record
 from bench.datasets import open_dataset
 from bench.errors import BenchError
+from bench.shared import Shared, split_key
 from bench.store import Busy, Store, StoreError, check_stage, read_parquet, stage
 from generators.base import Unsupported
 from generators.state import PLAIN, count
@@ -94,6 +95,7 @@ def _run(cell: Cell, store: Store, source: Source, metric_names: list[str], ente
         read_parquet(drawn / "synth.parquet"),
         roles=asdict(data.roles),
         judges=generators.judges(source.row.shape),
+        shared=Shared(store.shared(split_key(cell))),
         **vars(answers(cell, source, data, parts.train, drawn)),
     )
     scores = score_cell(cell, store, tables, metric_names)

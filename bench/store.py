@@ -5,6 +5,7 @@
       tables/NAME-IDENTITY/         parsed datasets
       fits/FIT_KEY/                 fitted generators; beside each what it cost (.json) and its lock
       samples/KEY/                  synth.parquet and minority.parquet
+      shared/SPLIT_KEY/             judges fitted on train, as what they say of holdout
       logs/KEY.log                  all a cell's process printed, tracebacks included
     cells/KEY/                      cell.json, tuned.json, scores.json, record.json, cost.json, lock
     boards/SUITE/                   rendered boards, and pictures/
@@ -106,6 +107,10 @@ class Store:
     def samples(self, key: str) -> Path:
         """The samples of a cell."""
         return self.private / "samples" / key
+
+    def shared(self, split_key: str) -> Path:
+        """What cells of one split have in common (bench/shared.py)."""
+        return self.private / "shared" / split_key
 
     def log(self, key: str) -> Path:
         """What a cell's process printed."""

@@ -114,8 +114,9 @@ def _each(
         for threshold in thresholds:
             none: np.ndarray | None = None
             for step in (*RATIOS, *CONTROLS):
-                score, best = t.once(("boost", judge, step, seed), lambda j=judge, s=step: _fitted(t, j, s, seed))
-                values = value(score, best, threshold)
+                once: Any = t.once_for_all if step in (0, *CONTROLS) else t.once
+                score, best = once(("boost", judge, step, seed), lambda j=judge, s=step: _fitted(t, j, s, seed))
+                values = value(score, float(best), threshold)
                 none = values if none is None else none
                 name = "/".join(filter(None, (judge, str(step), threshold)))
                 out[name] = scored(values, n)
@@ -134,8 +135,8 @@ def _impossible(t: Tables) -> str:
     return one_class(t)
 
 
-def _fitted(t: Tables, judge: str, step: Any, seed: int) -> tuple[np.ndarray, float]:
-    """Holdout probabilities of a judge fitted on augmented train, and its F1-best threshold.
+def _fitted(t: Tables, judge: str, step: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Holdout probabilities of a judge fitted on augmented train, and its F1-best threshold ().
 
     The threshold comes from a quarter of train's own rows, judged by a model fitted on the other three quarters with
     the positives added in the same proportion.
@@ -154,9 +155,9 @@ def _fitted(t: Tables, judge: str, step: Any, seed: int) -> tuple[np.ndarray, fl
 
     score = predict(everyone, 1.0, t.features("holdout"))
     if y.sum() < FEWEST_POSITIVES:
-        return score, 0.5
+        return score, np.array(0.5)
     inner, outer = train_test_split(everyone, test_size=0.25, stratify=y, random_state=seed)
-    return score, _best_threshold(y[outer], predict(inner, 0.75, x[outer]))
+    return score, np.array(_best_threshold(y[outer], predict(inner, 0.75, x[outer])))
 
 
 def _extra(t: Tables, step: Any, rows: np.ndarray, share: float, seed: int) -> np.ndarray:

@@ -90,7 +90,12 @@ def _codes(t: Tables, name: str, chosen: list[str]) -> np.ndarray:
 
 def _models(t: Tables, name: str, chosen: list[str]) -> np.ndarray:
     own = np.array([[column == code for code in chosen] for column in t.columns])  # (p, targets)
-    return t.once(("dimension", name), lambda: logistic(t.matrix(name), _codes(t, name, chosen), without=own))
+
+    def make() -> np.ndarray:
+        return logistic(t.matrix(name), _codes(t, name, chosen), without=own)
+
+    key = ("dimension", name)
+    return t.once_for_all(key, lambda: (make(),))[0] if name == "train" else t.once(key, make)
 
 
 def logistic(x: np.ndarray, y: np.ndarray, *, without: np.ndarray, iterations: int = 100) -> np.ndarray:

@@ -8,7 +8,7 @@ series; statics in both).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -53,7 +53,7 @@ class Tables:
     downstream models that read tables themselves: fit(table, *, like, target, static, weight, seed) learns from a
     table, scales and levels from train (`like`), weight (n,) or None; predict(table) gives (n,) probabilities.
     conditions: name -> samples drawn for a condition. prompts: samples drawn for texts. no_...: why something was not
-    drawn.
+    drawn. shared: keeps what other tables of the same train and holdout need too, by get(name) and put(name, arrays).
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Tables:
         no_conditions: Mapping[str, str] | None = None,
         prompts: Sequence[Prompt] = (),
         no_prompts: str = "",
+        shared: Any = None,
     ) -> None:
         strange = set(roles) - ROLES
         if strange or "target" not in roles:
@@ -85,6 +86,7 @@ class Tables:
         self.prompts = tuple(prompts)
         self.no_prompts = no_prompts or "no prompts were answered"
         self.no_minority = no_minority
+        self.shared = shared
         given = {"train": train, "holdout": holdout, "synth": synth, "minority": minority}
         self._tables = {name: _canonical(t, train, name) for name, t in given.items() if t is not None}
         self.longitudinal = train.index.nlevels == 2
@@ -103,6 +105,20 @@ class Tables:
         if key not in self._memory:
             self._memory[key] = make()
         return self._memory[key]
+
+    def once_for_all(self, key: Any, make: Callable[[], tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+        """As `once`, for arrays that follow from train and holdout alone: what `shared` has kept is not made again."""
+
+        def find() -> tuple[np.ndarray, ...]:
+            kept = self.shared.get(repr(key)) if self.shared is not None else None
+            if kept is not None:
+                return kept
+            made = make()
+            if self.shared is not None:
+                self.shared.put(repr(key), made)
+            return made
+
+        return self.once(key, find)
 
     # --- views ---
 

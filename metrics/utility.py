@@ -187,7 +187,8 @@ def predicted(t: Tables, source: str, name: str, seed: int) -> np.ndarray:
         x, new = t.features(table, scaled=scaled), t.features("holdout", scaled=scaled)
         return judges.probability(fit, x, y, new, seed=seed, weight=weight)
 
-    return t.once(("predicted", source, name, seed), make)
+    key = ("predicted", source, name, seed)
+    return t.once(key, make) if source == "synth" else t.once_for_all(key, lambda: (make(),))[0]
 
 
 def scored(values: np.ndarray, n: int) -> Score | Undefined:

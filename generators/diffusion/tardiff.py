@@ -60,9 +60,9 @@ class TarDiff(Generator):
     sample_steps: how many of them sampling visits; sampler: "ddim" or "ddpm". calibrate: match marginals to train's.
     cover: share of subjects whose whole length fits the grid of a longitudinal table.
 
-    guidance_scale: 0 for none; it is in standard deviations of the step's noise that the mean moves by: each subject's
-    by so many in the unit "relative"; in the unit "typical" a subject's with a J of median size, others in proportion
-    to theirs (at most ten times); "raw" is the paper's w, which knows no noise. guide: what moves it: "influence" (J),
+    guidance_scale: 0 for none; by how many standard deviations of the step's noise the mean moves: in the unit
+    "typical" that of a subject with a J of median size, others in proportion to theirs (at most ten times); in the unit
+    "relative" everybody's alike; "raw" is the paper's w, which knows no noise. guide: what moves it: "influence" (J),
     and two controls, "random" (J of a random G of the same norm) and "label" (the gradient of log p(y | x)). guide_at:
     whether it is taken at the noisy "xt" (Algorithm 1) or at the predicted "x0". guide_net: downstream model,
     "timesnet" or "conv". guide_set, guide_share: which subjects G is the mean over: "all", "minority", "majority",
@@ -75,7 +75,7 @@ class TarDiff(Generator):
         self, steps: int = 2_500, batch: int = 64, lr: float = 2e-3, ema: float = 0.999, loss: str = "l2",
         predict: str = "v", width: int = 32, blocks: int = 1, dropout: float = 0.0, grid: int = 200,
         sample_steps: int = 25, sampler: str = "ddim", calibrate: bool = True, cover: float = 0.995,
-        guidance_scale: float = 0.0, guidance_unit: str = "relative", guide: str = "influence", guide_at: str = "x0",
+        guidance_scale: float = 0.0, guidance_unit: str = "typical", guide: str = "influence", guide_at: str = "x0",
         guide_net: str = "timesnet", guide_set: str = "all", guide_share: float = 1.0,
     ) -> None:  # fmt: skip
         self.steps = steps

@@ -20,6 +20,8 @@ COLUMNS = {  # column -> (metric, how its suffix ends); recall and precision at 
     "F1, threshold moved": ("boost_f1_score", "/best"),
     "AUPRC": ("boost_auprc", ""),
 }
+HALF = [column for column, (_, end) in COLUMNS.items() if end == "/half"]
+ALONE, MOVED = "alone", "moved"  # rows beside the steps
 NEEDED = ("boost_recall_score", "boost_precision_score", "boost_f1_score", "boost_auprc")
 
 
@@ -31,14 +33,19 @@ def tables(board: Board, dataset: str) -> str:
     """
     frame = board.frame[(board.frame["dataset"] == dataset) & board.frame["metric"].str.startswith(NEEDED)]
     values = frame[frame["value"].notna()]
-    if set(NEEDED) - {m.partition("/")[0] for m in values["metric"]}:
+    if set(NEEDED) - set(values["metric"].str.partition("/")[0]):
         return ""
     whole = [g for g in board.order if _done(board, dataset, g) and (values["generator"] == g).any()]
+    if not whole:
+        return ""
+    shown = _shown(values[values["generator"].isin(whole)], first=whole[0])
     parts = []
     for judge, name in JUDGES.items():
-        found = {(g, m): rows.set_index("replicate") for (g, m), rows in values.groupby(["generator", "metric"])}
-        rows = _rows(found, whole, judge) if whole else []
-        if rows:
+        rows = [
+            [text, *(shown.get((judge, generator, step, column), "–") for column in COLUMNS)]
+            for text, generator, step in _rows(whole)
+        ]
+        if any(cell != "–" for row in rows for cell in row[1:]):
             heads = [f"{name}: gain of", *(f"{c} ↑" for c in COLUMNS)]
             parts.append(tabulate(rows, heads, tablefmt="github", disable_numparse=True))
     if not parts:
@@ -51,43 +58,54 @@ def tables(board: Board, dataset: str) -> str:
     return "\n\n".join([said, *parts])
 
 
-def _rows(found: dict[tuple[str, str], pd.DataFrame], generators: list[str], judge: str) -> list[list[str]]:
-    """The table of a judge; what needs no generator is the same in every cell and taken from the first."""
+def _rows(generators: list[str]) -> list[tuple[str, str, str]]:
+    """(text, generator, step) of each row; what needs no generator is the same everywhere, taken from the first."""
     one = generators[0]
-
-    def full(metric: str, step: object, end: str) -> str:
-        return f"{metric}/{judge}/{step}{end}"
-
-    def gains(generator: str, step: object) -> list[str]:
-        pairs = [(full(m, step, end), full(m, 0, end)) for m, end in COLUMNS.values()]
-        return [_gain(found, generator, *pair) for pair in pairs]
-
-    if (one, full("boost_auprc", 0, "")) not in found:
-        return []
-    alone = [_shown(found[one, full(m, 0, end)]) for m, end in COLUMNS.values()]
-    half = [(m, end) for m, end in COLUMNS.values() if end == "/half"]
-    moved = [_gain(found, one, full(m, 0, "/best"), full(m, 0, end)) for m, end in half]
-    rows = [["*train alone*", *alone], ["*threshold moved*", *moved, "–", "–"]]
-    rows += [[f"*{text}*", *gains(one, control)] for control, text in FREE.items()]
-    return rows + [[f"{g}, {ratio} %", *gains(g, ratio)] for g in generators for ratio in RATIOS]
+    rows = [("*train alone*", one, ALONE), ("*threshold moved*", one, MOVED)]
+    rows += [(f"*{text}*", one, control) for control, text in FREE.items()]
+    return rows + [(f"{g}, {ratio} %", g, str(ratio)) for g in generators for ratio in RATIOS]
 
 
-def _gain(found: dict[tuple[str, str], pd.DataFrame], generator: str, metric: str, base: str) -> str:
-    """Mean and interval of metric less base; with one replicate the error is the metric's own, where it has one."""
-    if (generator, metric) not in found or (generator, base) not in found:
-        return "–"
-    rows = found[generator, metric]
-    own = found.get((generator, f"{metric}/gain"))
-    error = own["se"] if own is not None else float("nan")
-    return _shown(rows.assign(value=rows["value"] - found[generator, base]["value"], se=error), sign="+")
+def _shown(values: pd.DataFrame, first: str) -> dict[tuple[str, str, str, str], str]:
+    """Mean and interval, as text, by (judge, generator, step, column); all intervals at once."""
+    names = values["metric"].str.split("/", expand=True).reindex(columns=range(5)).fillna("")
+    ends = {(metric, end.strip("/")): column for column, (metric, end) in COLUMNS.items()}
+    plain = names[3].where(names[3] != "gain", "")
+    cells = values.assign(
+        judge=names[1], step=names[2], gain=(names[3] == "gain") | (names[4] == "gain"),
+        column=[ends.get(key, "") for key in zip(names[0], plain, strict=True)],
+    )  # fmt: skip
+    cells = cells[cells["column"] != ""]
+    own = cells[~cells["gain"]]
+    keys = ["generator", "judge", "column", "replicate"]
+    alone = own[own["step"] == "0"]
+    errors = cells[cells["gain"]].set_index([*keys, "step"])["se"]
+    gains = own[own["step"] != "0"].join(alone.set_index(keys)["value"].rename("base"), on=keys)
+    gains = gains.assign(value=gains["value"] - gains["base"]).drop(columns="se").join(errors, on=[*keys, "step"])
+    both = alone[alone["generator"] == first]
+    still = both[both["column"].isin(HALF)]
+    moved = _best(values, names, first).merge(
+        still[["judge", "column", "replicate", "value"]], on=["judge", "column", "replicate"], suffixes=("", "_still")
+    )
+    moved = moved.assign(value=moved["value"] - moved["value_still"], se=float("nan"), step=MOVED)
+    everything = pd.concat([gains, moved, both.assign(step=ALONE)], ignore_index=True)
+    found = intervals(everything, ["judge", "generator", "step", "column"], "value", "se")
+    return {
+        key: "–" if pd.isna(mean) else f"{round(mean, 3) + 0.0:{'' if key[2] == ALONE else '+'}.3f}{_half(mean, low)}"
+        for key, mean, low in zip(found.index, found["mean"], found["low"], strict=True)
+    }
 
 
-def _shown(rows: pd.DataFrame, sign: str = "") -> str:
-    found = intervals(rows.assign(all=0), ["all"], "value", "se").iloc[0]
-    if pd.isna(found["mean"]):
-        return "–"
-    half = "" if pd.isna(found["low"]) else f" ±{found['mean'] - found['low']:.3f}"
-    return f"{round(found['mean'], 3) + 0.0:{sign}.3f}{half}"
+def _best(values: pd.DataFrame, names: pd.DataFrame, generator: str) -> pd.DataFrame:
+    """Train alone at the moved threshold, in the columns that are shown at 0.5."""
+    here = (names[2] == "0") & (names[3] == "best") & (values["generator"] == generator)
+    columns = {metric: column for column, (metric, end) in COLUMNS.items() if column in HALF}
+    found = values[here].assign(judge=names[1][here], column=names[0][here].map(columns))
+    return found[found["column"].notna()]
+
+
+def _half(mean: float, low: float) -> str:
+    return "" if pd.isna(low) else f" ±{mean - low:.3f}"
 
 
 def _done(board: Board, dataset: str, generator: str) -> bool:

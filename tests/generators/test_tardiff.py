@@ -373,15 +373,13 @@ def test_guidance_sets(which: str, share: float) -> None:
 # --- whole ---
 
 
-def test_marginals_are_trains_class_by_class() -> None:
+def test_marginals_are_trains() -> None:
     table, target, _ = stays()
     drawn = fitted().sample(3_000, seed=2)
     assert drawn[target].mean() == pytest.approx(table[target].mean(), abs=0.002)
-    for died in (False, True):
-        real, made = table[table[target] == died], drawn[drawn[target] == died]
-        for vital in ("HR", "SBP", "Temp"):
-            assert made[vital].isna().mean() == pytest.approx(real[vital].isna().mean(), abs=0.03)
-            assert made[vital].mean() == pytest.approx(real[vital].mean(), abs=0.3 * real[vital].std())
+    for vital in ("HR", "SBP", "Temp"):
+        assert drawn[vital].isna().mean() == pytest.approx(table[vital].isna().mean(), abs=0.02)
+        assert drawn[vital].mean() == pytest.approx(table[vital].mean(), abs=0.1 * table[vital].std())
 
 
 def test_known_values_only_and_an_arm_loads_a_fit(tmp_path: Path) -> None:

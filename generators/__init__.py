@@ -61,20 +61,20 @@ _ROWS = (
     ),
     Row(
         "mixture", "generators.classical:Mixture", "classical", ("codes", "table"), "latent classes, fitted by EM",
-        "Lazarsfeld and Henry 1968; Dempster et al. 1977, doi:10.1111/j.2517-6161.1977.tb01600.x",
+        "Lazarsfeld and Henry 1968; Dempster et al. 1977, doi:10.1111/j.2517-6161.1977.tb01600.x", version=2,
     ),
     Row(
         "gaussian", "generators.gaussian:Gaussian", "classical", ALL, "a Gaussian per class, behind monotone scales",
-        "Liu, Lafferty and Wasserman 2009, JMLR 10:2295; Fan et al. 2017, doi:10.1111/rssb.12168",
+        "Liu, Lafferty and Wasserman 2009, JMLR 10:2295; Fan et al. 2017, doi:10.1111/rssb.12168", version=2,
     ),
     Row(
         "ou", "generators.diffusion.ou:OU", "diffusion", ("table",), "Ornstein-Uhlenbeck diffusion, class-conditional",
-        "Le 2024, arXiv:2412.10948", version=3,
+        "Le 2024, arXiv:2412.10948", version=4,
     ),
     Row(
         "tardiff", "generators.diffusion.tardiff:TarDiff", "diffusion", ("series",),
         "diffusion of signals, class-conditional; guided by influence on a downstream model",
-        "Deng et al. 2025, arXiv:2504.17613",
+        "Deng et al. 2025, arXiv:2504.17613", version=2,
     ),
     Row(
         "ehr-d3pm", "generators.diffusion.ehr_d3pm:EHRD3PM", "diffusion", ("codes", "visits"),
@@ -83,7 +83,7 @@ _ROWS = (
     Row(
         "healthforge", "generators.diffusion.healthforge:HealthForge", "diffusion", ("codes",),
         "latent diffusion under a sentence, class-conditional; answers prompts", "UofT-CSC490-F2025/health-forge",
-        version=2,
+        version=3,
     ),
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 MAX_DECIMALS = 6
 QUANTILES = 1_000
+LAST = 10  # values between the last two quantiles, at the least
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Column:
     """What train says of one column; enough to encode it and to decode it with the right dtype.
 
     kind: bool, category (nominal or ordinal) or number. center, scale: of a number, in its own units.
-    quantiles: train's quantiles where numbers are mapped to a normal, else empty. decimals: -1 where not rounded.
+    quantiles: train's quantiles at `shares` where numbers are mapped to a normal. decimals: -1 where not rounded.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Column:
     scale: float = 1.0
     decimals: int = -1
     quantiles: np.ndarray | None = None
+    shares: np.ndarray | None = None
 
     @classmethod
     def fit(cls, values: pd.Series, scale: str = "standard") -> Self:
@@ -49,10 +51,11 @@ class Column:
         if scale == "robust":
             low, middle, high = np.quantile(x, [0.25, 0.5, 0.75])
             center, spread = float(middle), float(high - low) / 1.349 or spread
-        marks = np.quantile(x, np.linspace(0, 1, QUANTILES + 1)) if scale == "quantile" else None
+        shares = _shares(len(x)) if scale == "quantile" else None
         return cls(
             name, "number", str(dtype), missing=missing, low=float(x.min()), high=float(x.max()), center=center,
-            scale=spread or 1.0, decimals=_decimals(x), quantiles=marks,
+            scale=spread or 1.0, decimals=_decimals(x), shares=shares,
+            quantiles=None if shares is None else np.quantile(x, shares),
         )  # fmt: skip
 
     @property
@@ -106,22 +109,21 @@ class Column:
         return np.where(codes < 0, len(self.levels), codes)
 
     def _scaled(self, x: np.ndarray) -> np.ndarray:
-        if self.quantiles is None:
+        if self.quantiles is None or self.shares is None:
             return (x - self.center) / self.scale
         from scipy.special import ndtri
 
-        grid = np.linspace(0, 1, QUANTILES + 1)
         # the middle of a run of equal quantiles, so that a value held by many subjects is not pushed to one side
-        up = np.interp(x, self.quantiles, grid)
-        down = 1 - np.interp(-x, -self.quantiles[::-1], grid)
+        up = np.interp(x, self.quantiles, self.shares)
+        down = np.interp(-x, -self.quantiles[::-1], self.shares[::-1])
         return ndtri(np.clip((up + down) / 2, 1e-7, 1 - 1e-7))
 
     def _unscaled(self, z: np.ndarray) -> np.ndarray:
-        if self.quantiles is None:
+        if self.quantiles is None or self.shares is None:
             return z * self.scale + self.center
         from scipy.special import ndtr
 
-        return np.interp(ndtr(z), np.linspace(0, 1, QUANTILES + 1), self.quantiles)
+        return np.interp(ndtr(z), self.shares, self.quantiles)
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,19 @@ def labels(table: pd.DataFrame, target: str | None) -> np.ndarray:
 def _lengths(table: pd.DataFrame) -> np.ndarray:
     place, _ = pd.factorize(table.index.get_level_values("subject"))
     return np.bincount(place)
+
+
+def _shares(n: int) -> np.ndarray:
+    """The shares at which n values have their quantiles taken: evenly, and at both ends closer and closer.
+
+    Of many values a whole thousandth lies beyond the last even quantile, and a line from there to the largest value
+    makes a tail that is far too heavy.
+    """
+    tail = [1 / QUANTILES]
+    while n * tail[-1] / 2 >= LAST:
+        tail.append(tail[-1] / 2)
+    ends = np.array(tail[:0:-1])
+    return np.concatenate([[0], ends, np.linspace(0, 1, QUANTILES + 1)[1:-1], 1 - ends[::-1], [1]])
 
 
 def _decimals(x: np.ndarray) -> int:

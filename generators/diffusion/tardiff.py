@@ -4,8 +4,8 @@ Schedule, class-conditional U-Net, eps-loss and Algorithm 1 are the paper's; its
 (one normaliser over all channels; a batch's mean gradient in the place of each subject's; a step shrunk to nothing by
 scaling it twice; guidance set and downstream model sharing rows). Where this differs on purpose: gaps are carried as
 mask channels, and static features as channels, so that every table can be drawn; the last step matches what is drawn
-to train's distribution, feature by feature and class by class (`calibrate`); the downstream models are cross-fitted,
-each with the gradient of the other's part of train; and the scale of guidance is relative to the noise of a step.
+to train's distribution, feature by feature (`calibrate`); the downstream models are cross-fitted, each with the
+gradient of the other's part of train; and the scale of guidance is relative to the noise of a step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,6 +49,12 @@ def betas(steps: int, low: float = 5e-4, high: float = 0.1) -> np.ndarray:
     0.0006
     """
     return np.linspace(low**0.5, high**0.5, steps) ** 2
+
+
+def evenly(steps: int, n: int, dice: torch.Generator) -> Tensor:
+    """n steps (n,) of a grid, one from each n-th of it: every batch sees the whole chain, so that losses vary less."""
+    shares = (torch.arange(n) + torch.rand(n, generator=dice, device=dice.device).cpu()) / n
+    return (shares * steps).long().clamp(max=steps - 1)
 
 
 class TarDiff(Generator):
@@ -127,7 +133,7 @@ class TarDiff(Generator):
             x, y, net=self.guide_net, which=self.guide_set, share=self.guide_share, seed=seed
         )  # fmt: skip
         self.typical_ = {way: typical(self._loaded(), way, x, y, seed=seed) for way in WAYS} if self.guides_ else {}
-        self.bends_ = self._bends(x, y, seed) if self.calibrate else {}
+        self.maps_ = self._maps(x, y, seed) if self.calibrate else []
         return self
 
     def sample(self, n: int, *, given: Mapping[str, object] | None = None, seed: int) -> pd.DataFrame:
@@ -149,9 +155,8 @@ class TarDiff(Generator):
         if self.guidance_scale and not self.guides_:
             raise Unsupported(f"guidance needs a target with {2 * FEWEST} subjects of each class in train")
         x = self.draw(y, seed=int(rng.integers(2**62)))
-        for label, maps in self.bends_.items():
-            rows = y == int(label)
-            x[rows] = marginals.bend(self.signals_, x[rows], maps)
+        if self.maps_:
+            x = marginals.bend(self.signals_, x, self.maps_)
         return self.signals_.inverse(x, held={self.target_: pd.Series(y == 1)} if self.target_ else {})
 
     def draw(self, y: np.ndarray, *, seed: int, guided: bool = True) -> np.ndarray:
@@ -219,7 +224,7 @@ class TarDiff(Generator):
 
         def loss(net: nn.Module, rows: tuple[Tensor, ...], dice: torch.Generator) -> Tensor:
             x0, label = rows
-            k = torch.randint(self.grid, (len(x0),), generator=dice, device=dice.device).cpu()
+            k = evenly(self.grid, len(x0), dice)
             noise = torch.randn(x0.shape, generator=dice, device=dice.device)
             g_k, b_k = g[k, None, None].to(x0), b[k, None, None].to(x0)
             wanted = noise if self.predict == "eps" else g_k * noise - b_k * x0
@@ -239,15 +244,12 @@ class TarDiff(Generator):
         c, length = self.low_.shape
         return load_guides(self.guides_, net=self.guide_net, c=c, length=length, frequencies=self.frequencies_)
 
-    def _bends(self, x: np.ndarray, y: np.ndarray, seed: int) -> dict[str, list[np.ndarray]]:
-        """Per class, the maps from what is drawn unguided to train."""
-        found = {}
-        for label in np.unique(y):
-            mine = x[y == label]
-            n = max(min(len(mine), CALIBRATION), 100)
-            drawn = self.draw(np.full(n, label), seed=seed + int(label), guided=False)
-            found[str(label)] = marginals.learn(self.signals_, drawn, mine)
-        return found
+    def _maps(self, x: np.ndarray, y: np.ndarray, seed: int) -> list[np.ndarray]:
+        """The maps from what is drawn unguided to train, the classes together: maps of each class apart would differ
+        by chance, and a classifier trained on what is drawn would learn that."""
+        mine = y[np.random.default_rng(seed).permutation(len(y))[:CALIBRATION]]
+        drawn = self.draw(np.resize(mine, max(len(mine), 100)), seed=seed, guided=False)
+        return marginals.learn(self.signals_, drawn, x)
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Drawn signals bent to train's marginals: the one thing of a table that can be had exactly, feature by feature.
 
-A number is mapped by quantiles, over the values that no mask hides. A flag, a level or a mask is cut so that its share
-is train's, at each step of a grid on its own where there are subjects enough to know it.
+A number is mapped by quantiles, over the values that no mask hides. A flag, a level or a mask that is drawn as a number
+is cut so that its share is train's, at each step of a grid on its own where there are subjects enough to know it.
 """
 
 import numpy as np
@@ -12,10 +12,17 @@ KNOTS = 201  # of a map between two distributions
 ENOUGH = 200  # subjects of whom a flag's share is taken step by step
 
 
-def learn(signals: Signals, drawn: np.ndarray, real: np.ndarray) -> list[np.ndarray]:
-    """For each feature the maps (steps or 1, 2, KNOTS) from signals drawn (m, c, l) to real ones (n, c, l)."""
+def learn(signals: Signals, drawn: np.ndarray, real: np.ndarray, *, flags: bool) -> list[np.ndarray]:
+    """For each feature the maps (steps or 1, 2, KNOTS) from signals drawn (m, c, l) to real ones (n, c, l).
+
+    flags: whether flags, levels and masks are drawn as numbers, so that their share is a matter of the cut; no maps
+    (0, 2, KNOTS) for them where they are drawn as what they are.
+    """
     maps = []
     for kind, d, r in zip(signals.kinds, signals.features(drawn), signals.features(real), strict=True):
+        if kind != "number" and not flags:
+            maps.append(np.zeros((0, 2, KNOTS)))
+            continue
         whole = kind == "number" or len(real) < ENOUGH
         pairs = [(d, r)] if whole else list(zip(d.T, r.T, strict=True))
         maps.append(np.stack([quantile_map(a.ravel(), b.ravel()) for a, b in pairs]))
@@ -30,10 +37,10 @@ def learn(signals: Signals, drawn: np.ndarray, real: np.ndarray) -> list[np.ndar
 def bend(signals: Signals, x: np.ndarray, maps: list[np.ndarray]) -> np.ndarray:
     """Signals x (n, c, l) under the maps of their features."""
     x = x.copy()
-    for feature, knots in zip(signals.features(x), maps, strict=True):  # (n, steps), (steps or 1, 2, KNOTS)
+    for feature, knots in zip(signals.features(x), maps, strict=True):  # (n, steps), (steps, 1 or 0; 2, KNOTS)
         if len(knots) == 1:
             feature[:] = mapped(feature, knots[0])
-        else:
+        elif len(knots):
             feature[:] = np.stack([mapped(v, k) for v, k in zip(feature.T, knots, strict=True)], axis=1)
     return x
 

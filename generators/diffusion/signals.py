@@ -64,6 +64,17 @@ class Signals:
         varying = sum(c.width for c in self.view.layout.varying)
         return self.view.inverse(x[:, :varying].transpose(0, 2, 1), x[:, varying:].mean(axis=2), held=held)
 
+    def values(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Which features have two values, and the low and the high one, shaped as `center` (of a number, of no use)."""
+        two = np.array([kind != "number" for kind in self.kinds]).reshape(self.center.shape)
+        return two, -self.center / self.spread, (1 - self.center) / self.spread
+
+    def log_odds(self, x: np.ndarray) -> np.ndarray:
+        """Of each place of signals x (n, c, l), the log-odds (c, l) of the high one of two values."""
+        _, low, high = self.values()
+        often = (x > (low + high) / 2).sum(axis=0) + 0.5
+        return np.log(often / (len(x) + 1 - often)).astype(np.float32)
+
     def features(self, x: np.ndarray) -> np.ndarray:
         """x (n, c, l) by feature (features, n, places): a channel with its l places; of a flat table a place with one.
 

@@ -60,9 +60,11 @@ def evenly(steps: int, n: int, dice: torch.Generator) -> Tensor:
 class TarDiff(Generator):
     """Class-conditional diffusion of signals with target-oriented guidance.
 
-    steps, batch, lr, ema, loss ("l1" or "l2"): training. predict: what the network says, "eps" (published) or "v" =
-    gamma eps - beta x0, which is as exact where there is little signal left as where there is much. width, blocks,
-    dropout: U-Net (published: 64 channels, 20,000 steps of 256; the defaults fit a CPU). grid: diffusion steps.
+    steps, batch, lr, ema, loss ("l1" or "l2"): training. predict: what the network says, "eps" (published) or "v":
+    of a number gamma eps - beta x0, which is as exact where there is little signal left as where there is much; of a
+    flag, a level or a mask what its context adds to its log-odds in train and, exactly, of its own noisy value.
+    width, blocks, dropout: U-Net (published: 64 channels, 20,000 steps of 256; the defaults fit a CPU). grid: steps of
+    the diffusion.
     sample_steps: how many of them sampling visits; sampler: "ddim" or "ddpm". calibrate: match marginals to train's.
     cover: share of subjects whose whole length fits the grid of a longitudinal table.
 
@@ -127,6 +129,7 @@ class TarDiff(Generator):
         x = self.signals_.lend(self.signals_.transform(train), y, np.random.default_rng(seed))
         self.target_, self.rate_ = target, float(y.mean())
         self.low_, self.high_ = x.min(axis=0), x.max(axis=0)
+        self.odds_ = self.signals_.log_odds(x)
         self.weights_ = self._train(x, y, seed, log)
         self.frequencies_ = main_frequencies(x)
         self.guides_ = fit_guides(
@@ -183,8 +186,8 @@ class TarDiff(Generator):
         chain = [0.0, *times[steps].tolist()]
         for k in range(len(chain) - 1, 0, -1):
             t, to = chain[k], chain[k - 1]
-            eps = self._eps(net(x, x.new_full((len(x),), (steps[k - 1] + 1) / self.grid), y), x, t)
-            x0 = ((x - float(beta(t)) * eps) / float(gamma(t))).clamp(*bounds)
+            g, b = x.new_tensor(gamma(t)), x.new_tensor(beta(t))
+            x0 = self._clean(net(x, x.new_full((len(x),), (steps[k - 1] + 1) / self.grid), y), x, g, b).clamp(*bounds)
             eps = (x - float(gamma(t)) * x0) / float(beta(t))
             scale, weight, sigma = ou_reverse(t, to)
             move = self._move(guides, x, x0, y, t, to, sigma) if guides and to > 0 else None
@@ -195,9 +198,18 @@ class TarDiff(Generator):
             x = x if move is None else x + move
         return x
 
-    def _eps(self, out: Tensor, x: Tensor, t: float) -> Tensor:
-        """The noise that the network's output says is in x."""
-        return out if self.predict == "eps" else float(beta(t)) * x + float(gamma(t)) * out
+    def _clean(self, out: Tensor, x: Tensor, g: Tensor, b: Tensor) -> Tensor:
+        """x0 as the network's output says of x, noisy by g = gamma and b = beta of its time."""
+        if self.predict == "eps":
+            return (x - b * out) / g
+        two, low, high = (torch.from_numpy(v).to(x.device) for v in self.signals_.values())
+        return torch.where(two, low + (high - low) * self._logit(out, x, g, b).sigmoid(), g * x - b * out)
+
+    def _logit(self, out: Tensor, x: Tensor, g: Tensor, b: Tensor) -> Tensor:
+        """Log-odds that a feature of two values has the high one, by Bayes: train's, its context's and its own."""
+        _, low, high = (torch.from_numpy(v).to(x.device) for v in self.signals_.values())
+        own = g * (high - low) * (x - g * (high + low) / 2) / b**2
+        return torch.from_numpy(self.odds_).to(x.device) + out + own
 
     def _move(
         self, guides: list[Guide], x: Tensor, x0: Tensor, y: Tensor, t: float, to: float, sigma: float
@@ -221,15 +233,24 @@ class TarDiff(Generator):
     def _train(self, x: np.ndarray, y: np.ndarray, seed: int, log: Log) -> dict[str, np.ndarray]:
         times = self._times()
         g, b = (torch.from_numpy(v.astype(np.float32)) for v in (gamma(times), beta(times)))
+        two, low, high = (torch.from_numpy(v).to(device()) for v in self.signals_.values())
 
         def loss(net: nn.Module, rows: tuple[Tensor, ...], dice: torch.Generator) -> Tensor:
             x0, label = rows
             k = evenly(self.grid, len(x0), dice)
             noise = torch.randn(x0.shape, generator=dice, device=dice.device)
             g_k, b_k = g[k, None, None].to(x0), b[k, None, None].to(x0)
-            wanted = noise if self.predict == "eps" else g_k * noise - b_k * x0
-            gap = net(g_k * x0 + b_k * noise, (k + 1).to(x0) / self.grid, label) - wanted
-            return gap.abs().mean() if self.loss == "l1" else gap.square().mean()
+            x = g_k * x0 + b_k * noise
+            out = net(x, (k + 1).to(x0) / self.grid, label).float()
+            gap = out - (noise if self.predict == "eps" else g_k * noise - b_k * x0)
+            each = gap.abs() if self.loss == "l1" else gap.square()
+            if self.predict == "v":
+                is_high = (x0 > (low + high) / 2).to(x0)
+                surprise = nn.functional.binary_cross_entropy_with_logits(
+                    self._logit(out, x, g_k, b_k), is_high, reduction="none"
+                )
+                each = torch.where(two, surprise, each)
+            return each.mean()
 
         sizes = np.bincount(y, minlength=2)
         net = build(lambda: self._net(x.shape[1], x.shape[2]), seed=seed)
@@ -249,7 +270,7 @@ class TarDiff(Generator):
         by chance, and a classifier trained on what is drawn would learn that."""
         mine = y[np.random.default_rng(seed).permutation(len(y))[:CALIBRATION]]
         drawn = self.draw(np.resize(mine, max(len(mine), 100)), seed=seed, guided=False)
-        return marginals.learn(self.signals_, drawn, x)
+        return marginals.learn(self.signals_, drawn, x, flags=self.predict == "eps")
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> str:

@@ -9,12 +9,14 @@ gradient of the other's part of train; and the scale of guidance is relative to 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from generators.base import Generator, Log, Unsupported, quiet
 from generators.columns import labels
@@ -31,6 +33,7 @@ from generators.diffusion.guides import (
     scaled,
     typical,
 )  # fmt: skip
+from generators.diffusion.linear import Corrected, moments
 from generators.diffusion.process import beta, gamma, ou_reverse
 from generators.diffusion.signals import Signals
 from generators.diffusion.timesnet import main_frequencies
@@ -60,13 +63,13 @@ def evenly(steps: int, n: int, dice: torch.Generator) -> Tensor:
 class TarDiff(Generator):
     """Class-conditional diffusion of signals with target-oriented guidance.
 
-    steps, batch, lr, ema, loss ("l1" or "l2"): training. predict: what the network says, "eps" (published) or "v":
-    of a number gamma eps - beta x0, which is as exact where there is little signal left as where there is much; of a
-    flag, a level or a mask what its context adds to its log-odds in train and, exactly, of its own noisy value.
-    width, blocks, dropout: U-Net (published: 64 channels, 20,000 steps of 256; the defaults fit a CPU). grid: steps of
-    the diffusion.
-    sample_steps: how many of them sampling visits; sampler: "ddim" or "ddpm". calibrate: match marginals to train's.
-    cover: share of subjects whose whole length fits the grid of a longitudinal table.
+    steps, batch, lr, ema, loss ("l1" or "l2", of numbers): training. predict: what the network says. "eps" is
+    published. "v": of a number gamma eps - beta x0, which is as exact where little signal is left as where there is
+    much, from a linear guess on; of a flag, a level or a mask what its context adds to the log-odds of train and of its
+    own noisy value, which are known. width, blocks, dropout: U-Net (published: 64 channels, 20,000 steps of 256; the
+    defaults fit a CPU). grid: steps of the diffusion. sample_steps: how many of them sampling visits; sampler: "ddim"
+    or "ddpm". calibrate: match numbers' marginals to train's (under "eps" all marginals). cover: share of subjects
+    whose whole length fits the grid of a longitudinal table.
 
     guidance_scale: 0 for none; by how many standard deviations of the step's noise the mean moves: in the unit
     "typical" that of a subject with a J of median size, others in proportion to theirs (at most ten times); in the unit
@@ -130,6 +133,7 @@ class TarDiff(Generator):
         self.target_, self.rate_ = target, float(y.mean())
         self.low_, self.high_ = x.min(axis=0), x.max(axis=0)
         self.odds_ = self.signals_.log_odds(x)
+        self.moments_ = moments(x, y, seed=seed) if self.predict == "v" else {}
         self.weights_ = self._train(x, y, seed, log)
         self.frequencies_ = main_frequencies(x)
         self.guides_ = fit_guides(
@@ -186,9 +190,10 @@ class TarDiff(Generator):
         chain = [0.0, *times[steps].tolist()]
         for k in range(len(chain) - 1, 0, -1):
             t, to = chain[k], chain[k - 1]
-            g, b = x.new_tensor(gamma(t)), x.new_tensor(beta(t))
-            x0 = self._clean(net(x, x.new_full((len(x),), (steps[k - 1] + 1) / self.grid), y), x, g, b).clamp(*bounds)
-            eps = (x - float(gamma(t)) * x0) / float(beta(t))
+            g, b = float(gamma(t)), float(beta(t))
+            out = net(x, x.new_full((len(x),), (steps[k - 1] + 1) / self.grid), y)
+            x0 = self._clean(out, x, g, b).clamp(*bounds)
+            eps = (x - g * x0) / b
             scale, weight, sigma = ou_reverse(t, to)
             move = self._move(guides, x, x0, y, t, to, sigma) if guides and to > 0 else None
             if self.sampler == "ddim":
@@ -198,14 +203,14 @@ class TarDiff(Generator):
             x = x if move is None else x + move
         return x
 
-    def _clean(self, out: Tensor, x: Tensor, g: Tensor, b: Tensor) -> Tensor:
-        """x0 as the network's output says of x, noisy by g = gamma and b = beta of its time."""
+    def _clean(self, out: Tensor, x: Tensor, g: float, b: float) -> Tensor:
+        """x0 as the network's output says of x, whose signal is g = gamma(t) and whose noise b = beta(t)."""
         if self.predict == "eps":
             return (x - b * out) / g
         two, low, high = (torch.from_numpy(v).to(x.device) for v in self.signals_.values())
         return torch.where(two, low + (high - low) * self._logit(out, x, g, b).sigmoid(), g * x - b * out)
 
-    def _logit(self, out: Tensor, x: Tensor, g: Tensor, b: Tensor) -> Tensor:
+    def _logit(self, out: Tensor, x: Tensor, g: float | Tensor, b: float | Tensor) -> Tensor:
         """Log-odds that a feature of two values has the high one, by Bayes: train's, its context's and its own."""
         _, low, high = (torch.from_numpy(v).to(x.device) for v in self.signals_.values())
         own = g * (high - low) * (x - g * (high + low) / 2) / b**2
@@ -227,8 +232,14 @@ class TarDiff(Generator):
         return -0.5 * np.cumsum(np.log1p(-betas(self.grid)))
 
     def _net(self, c: int, length: int) -> nn.Module:
-        fold = -(-length // LONGEST)
-        return UNet(c, length, classes=2, width=self.width, blocks=self.blocks, dropout=self.dropout, fold=fold)
+        unet = partial(
+            UNet, c, length, classes=2, width=self.width, blocks=self.blocks, dropout=self.dropout,
+            fold=-(-length // LONGEST),
+        )  # fmt: skip
+        if self.predict == "eps":
+            return unet()
+        times, (two, _, _) = self._times(), self.signals_.values()
+        return Corrected(unet(beside=c), self.moments_, gamma(times), beta(times), ~two)
 
     def _train(self, x: np.ndarray, y: np.ndarray, seed: int, log: Log) -> dict[str, np.ndarray]:
         times = self._times()
@@ -245,11 +256,8 @@ class TarDiff(Generator):
             gap = out - (noise if self.predict == "eps" else g_k * noise - b_k * x0)
             each = gap.abs() if self.loss == "l1" else gap.square()
             if self.predict == "v":
-                is_high = (x0 > (low + high) / 2).to(x0)
-                surprise = nn.functional.binary_cross_entropy_with_logits(
-                    self._logit(out, x, g_k, b_k), is_high, reduction="none"
-                )
-                each = torch.where(two, surprise, each)
+                logit, is_high = self._logit(out, x, g_k, b_k), (x0 > (low + high) / 2).to(x0)
+                each = torch.where(two, binary_cross_entropy_with_logits(logit, is_high, reduction="none"), each)
             return each.mean()
 
         sizes = np.bincount(y, minlength=2)

@@ -18,17 +18,18 @@ class UNet(nn.Module):
     have it. A place has an embedding of its own, since hours of a stay, or the columns of a flat table, are not alike.
     Time and class scale and shift every residual block. classes: 0 for no conditioning at all, not even on the time.
     fold: so many neighbouring places are one place with more channels (a flat table of hundreds of columns is long).
+    beside: channels that x has beyond those it answers for.
     """
 
     def __init__(
         self, c: int, length: int, *, classes: int, width: int = 64, multiples: tuple[int, ...] = (1, 2, 4, 4),
-        blocks: int = 2, attention: int = 2, heads: int = 8, dropout: float = 0.0, fold: int = 1,
+        blocks: int = 2, attention: int = 2, heads: int = 8, dropout: float = 0.0, fold: int = 1, beside: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.fold, told = fold, 4 * width if classes else 0
+        self.c, self.fold, told = c, fold, 4 * width if classes else 0
         self.time = TimeEmbedding(told) if told else None
         self.label = nn.Embedding(classes, told) if told else None
-        self.enter = nn.Conv1d(c * fold, width, 3, padding=1)
+        self.enter = nn.Conv1d((c + beside) * fold, width, 3, padding=1)
         self.place = nn.Parameter(0.02 * torch.randn(width, -(-length // fold)))
         sizes = [m * width for m in multiples]
         at, skips = width, [width]
@@ -70,7 +71,7 @@ class UNet(nn.Module):
             if h.shape[-1] != skip.shape[-1]:
                 h = nn.functional.interpolate(h, size=skip.shape[-1])
             h = part(torch.cat([h, skip], dim=1), told)
-        out = self.leave(h).view(b, c, self.fold, -1)  # (b, c, fold, l / fold)
+        out = self.leave(h).view(b, self.c, self.fold, -1)  # (b, c, fold, l / fold)
         return out.transpose(2, 3).flatten(2)[:, :, :length]
 
 

@@ -17,6 +17,7 @@ from generators.base import Unsupported
 from generators.columns import labels
 from generators.diffusion import influence as inf
 from generators.diffusion.guides import guidance_set, halves, sizes
+from generators.diffusion.linear import Corrected, moments
 from generators.diffusion.marginals import bend, learn, mapped, quantile_map
 from generators.diffusion.process import beta, gamma
 from generators.diffusion.signals import Signals
@@ -167,7 +168,7 @@ class Known(nn.Module):
 @pytest.mark.parametrize("predict", ["eps", "v"])
 def test_the_chain_draws_a_known_distribution(sampler: str, predict: str) -> None:
     made = make("tardiff", sampler=sampler, predict=predict, sample_steps=200)
-    x = chain(made, Known(0.7, 0.5, predict, 200), "number", center=0.0)
+    x = chain(made, Known(0.7, 0.5, predict, 200), "number", 0.0)
     assert x.mean() == pytest.approx(0.7, abs=0.03)
     assert x.std() == pytest.approx(0.5, abs=0.03)
 
@@ -180,13 +181,13 @@ def test_flags_come_out_as_flags_and_as_often_as_the_network_says(sampler: str) 
         def forward(self, x: torch.Tensor, share: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             return torch.full_like(x, np.log(0.25 / 0.75))  # in train every second one is set
 
-    x = chain(make("tardiff", sampler=sampler, sample_steps=200), Common(), "bool", center=0.5)
+    x = chain(make("tardiff", sampler=sampler, sample_steps=200), Common(), "bool", 0.5)
     assert np.abs(np.abs(x) - 1).max() < 0.05
     assert (x > 0).mean(axis=0) == pytest.approx(0.25, abs=0.03)
     assert ((x[:, 0, 0] > 0) & (x[:, 0, 1] > 0)).mean() == pytest.approx(0.25**2, abs=0.02)
 
 
-def chain(made: TarDiff, net: nn.Module, kind: str, *, center: float) -> np.ndarray:
+def chain(made: TarDiff, net: nn.Module, kind: str, center: float) -> np.ndarray:
     """4,000 signals (n, 1, 2) drawn by a network, of features of a kind."""
     spread = 1.0 if kind == "number" else 0.5
     made.signals_ = Signals(None, (kind, kind), np.full((1, 2), center, "f"), np.full((1, 2), spread, "f"))
@@ -194,7 +195,49 @@ def chain(made: TarDiff, net: nn.Module, kind: str, *, center: float) -> np.ndar
     dice = torch.Generator().manual_seed(0)
     noise = torch.randn(4_000, 1, 2, generator=dice)
     bounds = (torch.full((1, 2), -9.0), torch.full((1, 2), 9.0))
-    return made._reverse(net, noise, torch.zeros(4_000), bounds, [], dice).numpy()
+    return made._reverse(net, noise, torch.zeros(4_000).long(), bounds, [], dice).numpy()
+
+
+class Silent(nn.Module):
+    """A network that adds nothing."""
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(x[:, : x.shape[1] // 2])
+
+
+def test_the_linear_guess_is_the_mean_of_a_gaussian_given_its_noisy_value() -> None:
+    rng = np.random.default_rng(0)
+    mix, y = rng.normal(size=(6, 6)), np.arange(5_000) % 2
+    x = (rng.normal(size=(5_000, 6)) @ mix + y[:, None]).reshape(-1, 2, 3).astype(np.float32)
+    found = moments(x, y, seed=0)
+    model = Corrected(Silent(), found, np.ones(1), np.ones(1), np.ones((1, 1), bool))
+    g, b = 0.6, 0.8
+    noisy = torch.from_numpy(g * x[:40] + b * rng.normal(size=(40, 2, 3)).astype(np.float32))
+    share = torch.full((40, 1, 1), g), torch.full((40, 1, 1), b)
+    centre = np.stack([x[y == k].reshape(-1, 6).mean(axis=0) for k in (0, 1)])
+    inner = np.cov((x.reshape(-1, 6) - centre[y]).T)
+    away = noisy.numpy().reshape(-1, 6) - g * centre[y[:40]]
+    exact = centre[y[:40]] + away @ np.linalg.solve(g**2 * inner + b**2 * np.eye(6), g * inner)
+    assert model.guess(noisy, *share, torch.from_numpy(y[:40])).numpy().reshape(-1, 6) == pytest.approx(exact, abs=0.02)
+
+
+def test_a_chain_of_linear_guesses_draws_trains_covariance() -> None:
+    rng = np.random.default_rng(1)
+    x = (rng.normal(size=(4_000, 1, 2)) @ np.array([[1.0, 0.8], [0.0, 0.6]])).astype(np.float32)
+    made = make("tardiff", sample_steps=200)
+    times = made._times()
+    found = moments(x, np.zeros(4_000, int), seed=0)
+    drawn = chain(made, Corrected(Silent(), found, gamma(times), beta(times), np.ones((1, 1), bool)), "number", 0.0)
+    assert np.cov(drawn.reshape(-1, 2).T) == pytest.approx(np.cov(x.reshape(-1, 2).T), abs=0.06)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 5), (30, 40, 60)])
+def test_moments_of_few_subjects_and_many_features(shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    found = moments(x, np.zeros(len(x), int), seed=0)
+    assert len(found["variances"]) == min(shape[0], shape[1] * shape[2]) - 1
+    assert found["rest"] > 0
+    assert all(np.isfinite(v).all() for v in found.values())
 
 
 # --- the downstream model ---

@@ -1,0 +1,81 @@
+"""The best linear guess at a signal behind noise, and a denoiser that corrects it.
+
+Were train Gaussian, the guess would be all there is to know (Wiener's filter, one per time). A network that is handed
+it has the correlations of every feature with every other from the start, and learns what is not linear.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+RANK = 512  # directions of train that are told apart; the variance of the rest is one number
+WIDEST = 4_096  # features whose covariance is taken whole; directions of more are found by random projections
+LEAST = 1e-4  # variance
+
+
+def moments(x: np.ndarray, y: np.ndarray, *, seed: int) -> dict[str, np.ndarray]:
+    """Of signals x (n, c, l), classes y (n,): means (2, c, l), directions (r, c * l) that are orthonormal, their
+    variances within the classes (r,), and the variance of whatever lies outside them ()."""
+    from sklearn.decomposition import PCA
+
+    means = np.stack([x[y == k].mean(axis=0) if (y == k).any() else np.zeros_like(x[0]) for k in (0, 1)])
+    flat = (x - means[y]).reshape(len(x), -1)
+    rank = min(RANK, min(flat.shape) - 1)
+    if rank < 1:
+        return {
+            "means": means, "directions": np.zeros((0, flat.shape[1]), np.float32),
+            "variances": np.zeros(0, np.float32), "rest": np.array(max(flat.var(), LEAST), np.float32),
+        }  # fmt: skip
+    solver = "covariance_eigh" if flat.shape[1] <= WIDEST else "randomized"
+    found = PCA(rank, svd_solver=solver, random_state=seed).fit(flat)
+    return {
+        "means": means, "directions": found.components_.astype(np.float32),
+        "variances": np.maximum(found.explained_variance_, LEAST).astype(np.float32),
+        "rest": np.array(max(found.noise_variance_, LEAST), np.float32),
+    }  # fmt: skip
+
+
+class Corrected(nn.Module):
+    """v(x, t, y) of signals x (b, c, l) = g x0 + b noise: that of the linear guess at x0, and what `net` adds to it.
+
+    net (2 c channels in, c out; t, y) reads the guess beside x. g, b (steps,): at time t = (k + 1) / steps those of
+    place k. linear (c or 1, l or 1) bool: features that have a v; of the others the answer is what `net` says.
+    """
+
+    means: Tensor
+    directions: Tensor
+    variances: Tensor
+    rest: Tensor
+    g: Tensor
+    b: Tensor
+    linear: Tensor
+
+    def __init__(
+        self, net: nn.Module, moments: Mapping[str, Any], g: np.ndarray, b: np.ndarray, linear: np.ndarray
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.net = net
+        kept = {k: np.array(v, np.float32) for k, v in {**moments, "g": g, "b": b}.items()} | {"linear": linear}
+        for name, value in kept.items():
+            self.register_buffer(name, torch.from_numpy(value), persistent=False)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """(b, c, l)."""
+        k = (t * len(self.g)).round().long() - 1
+        g, b = self.g[k, None, None], self.b[k, None, None]
+        guess = self.guess(x, g, b, y)
+        out = self.net(torch.cat([x, guess], dim=1), t, y)
+        return out + torch.where(self.linear, (g * x - guess) / b, 0.0)
+
+    def guess(self, x: Tensor, g: Tensor, b: Tensor, y: Tensor) -> Tensor:
+        """x0 (b, c, l) as a Gaussian with train's moments has it; g, b (b, 1, 1)."""
+        means = self.means[y]
+        away = x - g * means
+        rest = g * self.rest / (g**2 * self.rest + b**2)
+        gains = g[:, 0] * self.variances / (g[:, 0] ** 2 * self.variances + b[:, 0] ** 2)  # (b, r)
+        with torch.autocast(x.device.type, enabled=False):  # what is cut off here is divided by b
+            told = ((gains - rest[:, 0]) * (away.flatten(1) @ self.directions.T)) @ self.directions
+        return means + rest * away + told.view_as(x)

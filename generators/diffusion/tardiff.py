@@ -3,7 +3,8 @@
 Schedule, class-conditional U-Net, eps-loss and Algorithm 1 are the paper's; its released code's faults are not repeated
 (one normaliser over all channels; a batch's mean gradient in the place of each subject's; a step shrunk to nothing by
 scaling it twice; guidance set and downstream model sharing rows). Where this differs on purpose: gaps are carried as
-mask channels, and static features as channels, so that every table can be drawn; the last step matches what is drawn
+mask channels, and static features as channels, so that every table can be drawn; the network corrects the best linear
+guess at what is behind the noise, and says of a flag how likely it is (`predict`); the last step matches what is drawn
 to train's distribution, feature by feature (`calibrate`); the downstream models are cross-fitted, each with the
 gradient of the other's part of train; and the scale of guidance is relative to the noise of a step.
 """
@@ -125,8 +126,8 @@ class TarDiff(Generator):
         self, train: pd.DataFrame, *, target: str | None = None, static: Sequence[str] = (),
         describe: Mapping[str, str] | None = None, seed: int, log: Log = quiet,
     ) -> Self:  # fmt: skip
-        """Learn eps(x_t, t, y); then two downstream models with their G, where there is a target with enough subjects;
-        then how what is drawn must be bent to train's marginals."""
+        """Learn to see x0 behind the noise; then two downstream models with their G, where there is a target with
+        enough subjects; then how what is drawn must be bent to train's marginals."""
         self.signals_ = Signals.fit(train, static=static, without=[target] if target else [], cover=self.cover)
         y = labels(train, target)
         x = self.signals_.lend(self.signals_.transform(train), y, np.random.default_rng(seed))

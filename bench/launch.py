@@ -297,6 +297,7 @@ def child(work: Work, pipe: Connection) -> None:
 
     try:
         with store.lock(work.cell.key):
+            store.tidy(work.cell.key)
             data_dir = Path(work.data_dir) if work.data_dir else None
             record = run_cell(
                 work.cell,

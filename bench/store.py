@@ -130,6 +130,11 @@ class Store:
 
     # --- cells ---
 
+    def tidy(self, key: str) -> None:
+        """Remove the halves of files that killed processes left of a cell. Who is writing one just now writes again."""
+        for old in self.cell(key).glob(".*.part"):
+            old.unlink(missing_ok=True)
+
     def add(self, cell: Cell) -> None:
         """Write down a cell so that `bench cell KEY` finds it."""
         path = self.cell(cell.key) / "cell.json"
@@ -342,7 +347,11 @@ def write_bytes(path: Path, content: bytes) -> None:
     new = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
     try:
         new.write_bytes(content)
-        os.replace(new, path)
+        try:
+            os.replace(new, path)
+        except FileNotFoundError:  # taken for what a killed process left (`Store.tidy`)
+            new.write_bytes(content)
+            os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)
 

@@ -44,6 +44,8 @@ def sweep(
 
     mirror = _background(bring) if track else None
     if cells:
+        for cell, *_ in found:
+            store.tidy(cell.key)
         for cell in cells:
             store.add(cell)
         if mirror:

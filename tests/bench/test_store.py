@@ -135,3 +135,24 @@ def test_a_time_order_is_kept(tmp_path: Path) -> None:
     (tmp_path / "d.toml").write_text('file = "d.csv"\ntarget = "y"\norder = "t"\n')
     store, source = Store.open(tmp_path / "s"), open_dataset(str(tmp_path / "d.toml"), None)
     assert store.table(source).order.tolist() == source.load().order.tolist() == list(range(40, 0, -1))
+
+
+def test_halves_of_files_are_tidied_away_and_a_writer_at_work_writes_again(tmp_path: Path, monkeypatch) -> None:
+    store = Store(tmp_path)
+    store.add(CELL)
+    leftover = store.cell(CELL.key) / ".cost.json.0123abcd.part"
+    leftover.write_text("{")
+    store.tidy(CELL.key)
+    assert not leftover.exists()
+    replace, swept = os.replace, []
+
+    def replace_after_tidying(new: Path, path: Path) -> None:
+        if not swept:
+            swept.append(new)
+            store.tidy(CELL.key)
+        replace(new, path)
+
+    monkeypatch.setattr(os, "replace", replace_after_tidying)
+    store.save_note(CELL.key, "cost", {"phases": {}})
+    assert swept
+    assert store.note(CELL.key, "cost") == {"phases": {}}

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from metrics.tables import Condition, Prompt
 
 MOST_MINORITY = 50_000
+NOT_ASKED = "no metric of the suite reads drawn positives"
 MOST_TRUTH = 5_000  # subjects of a known process that a condition's samples are compared with
 PER_CONDITION = 1_000
 PER_PROMPT = 100
@@ -104,8 +105,11 @@ def check(cell: Cell, data: Data) -> None:
                 raise unknown(f"condition on {cell.dataset}: flag", name, flags)
 
 
-def ask(cell: Cell, generator: Any, data: Data, train: pd.DataFrame, folder: Path) -> dict[str, Any]:
-    """Draw all that a cell asks for into a folder; gives what `about.json` says of it."""
+def ask(
+    cell: Cell, generator: Any, data: Data, train: pd.DataFrame, folder: Path, *, minority: bool
+) -> dict[str, Any]:  # fmt: skip
+    """Draw all that a cell asks for into a folder; gives what `about.json` says of it. minority: whether it asks for
+    positives, which often are more than the plain sample."""
     from bench.datasets.law import check_like, per_subject
 
     target, static = data.roles.target, data.roles.static
@@ -122,8 +126,8 @@ def ask(cell: Cell, generator: Any, data: Data, train: pd.DataFrame, folder: Pat
 
     y = per_subject(train, target)
     wanted = min(2 * (len(y) - 2 * int(y.sum())), MOST_MINORITY)
-    about: dict[str, Any] = {"no_minority": "the positive class is not the rare one"}
-    if wanted > 0:
+    about: dict[str, Any] = {"no_minority": "the positive class is not the rare one" if minority else NOT_ASKED}
+    if wanted > 0 and minority:
         seed = cell.seed("minority")
         reason = kept("minority", wanted, lambda: draw(generator, wanted, given={target: True}, seed=seed))
         about["no_minority"] = f"no minority samples: {reason}" if reason else ""
@@ -148,6 +152,11 @@ def ask(cell: Cell, generator: Any, data: Data, train: pd.DataFrame, folder: Pat
         reason = kept("prompts", len(texts), lambda: generator.sample(len(texts), prompts=texts, seed=seed))
         about["no_prompts"] = reason
     return about
+
+
+def has_minority(folder: Path) -> bool:
+    """True where `ask` was asked for positives, whether or not it could draw any."""
+    return json.loads((folder / "about.json").read_text())["no_minority"] != NOT_ASKED
 
 
 def answers(cell: Cell, source: Source, data: Data, train: pd.DataFrame, folder: Path) -> Answers:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.ask import has_minority
 from bench.collect import records
 from bench.errors import BenchError, unknown
 from bench.store import Store, check_stage, read_parquet
@@ -87,7 +88,7 @@ def _why_not(cell: Cell, store: Store, reason: str) -> str:
     if not check_stage(folder):
         return reason or "not run yet"
     about = json.loads((folder / "about.json").read_text())
-    return about["no_minority"]
+    return about["no_minority"] if has_minority(folder) else ""
 
 
 def _picture(cell: Cell, source: Source, store: Store, embed: str) -> bytes | str:
@@ -98,8 +99,9 @@ def _picture(cell: Cell, source: Source, store: Store, embed: str) -> bytes | st
 
     data = store.table(source)
     parts = split(data, seed=cell.seed("split"), how=cell.split, positives=source.train_positives)
-    minority = read_parquet(store.samples(cell.key) / "minority.parquet")
-    t = Tables(parts.train, parts.holdout, minority, roles=asdict(data.roles))
+    folder = store.samples(cell.key)
+    drawn = read_parquet(folder / ("minority.parquet" if has_minority(folder) else "synth.parquet"))
+    t = Tables(parts.train, parts.holdout, drawn, roles=asdict(data.roles))
     groups = {name: t.features(name, scaled=True)[t.y(name)] for name in ("train", "synth", "holdout")}
     counts = {name: len(x) for name, x in groups.items()}
     if counts["train"] < LEAST:
@@ -107,9 +109,9 @@ def _picture(cell: Cell, source: Source, store: Store, embed: str) -> bytes | st
     groups["synth"] = groups["synth"][:: max(1, counts["synth"] // counts["train"])]  # about as many as train's
     points, axes = embedded({k: x[:: -(-len(x) // MOST)] if source.shareable else x for k, x in groups.items()}, embed)
     title = f"{cell.dataset} · {cell.label} · replicate {cell.replicate}"
-    drawn = ", ".join(f"{name} {k:,}" for name, k in counts.items())
+    numbers = ", ".join(f"{name} {k:,}" for name, k in counts.items())
     draw_ = pictures.scatter if source.shareable else pictures.density
-    return draw_(points, title=title, about=f"{data.roles.target}: {drawn} positive subjects", axes=axes)
+    return draw_(points, title=title, about=f"{data.roles.target}: {numbers} positive subjects", axes=axes)
 
 
 def embedded(groups: dict[str, np.ndarray], embed: str) -> tuple[dict[str, np.ndarray], tuple[str, str]]:

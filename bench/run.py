@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import generators
 import metrics
-from bench.ask import answers, ask, check, taken
+from bench.ask import answers, ask, check, has_minority, taken
 from bench.cell import Cell, Fault, Record
 from bench.datasets import open_dataset
 from bench.errors import BenchError
@@ -82,12 +82,13 @@ def _run(cell: Cell, store: Store, source: Source, metric_names: list[str], ente
     from bench.datasets.split import split
 
     parts = split(data, seed=cell.seed("split"), how=cell.split, positives=source.train_positives)
-    if not check_stage(store.samples(cell.key)):
-        _sample(cell, store, source, data, parts, enter)
+    drawn = store.samples(cell.key)
+    minority = any(metrics.METRICS[name].minority for name in metric_names)
+    if not check_stage(drawn) or (minority and not has_minority(drawn)):
+        _sample(cell, store, source, data, parts, minority, enter)
     enter("score")
     from metrics.tables import Tables
 
-    drawn = store.samples(cell.key)
     about = json.loads((drawn / "about.json").read_text())
     tables = Tables(
         parts.train,
@@ -116,8 +117,10 @@ def _run(cell: Cell, store: Store, source: Source, metric_names: list[str], ente
     return Record(cell, "done", None, scores, facts)
 
 
-def _sample(cell: Cell, store: Store, source: Source, data: Data, parts: Split, enter: Phase) -> None:
-    """Tune, fit, sample and check; each stage kept as it is done."""
+def _sample(
+    cell: Cell, store: Store, source: Source, data: Data, parts: Split, minority: bool, enter: Phase
+) -> None:  # fmt: skip
+    """Tune, fit, sample and check; each stage kept as it is done. minority: whether positives are drawn beside."""
     from bench.datasets.law import check_like, subjects
 
     params = json.loads(cell.params)
@@ -137,7 +140,7 @@ def _sample(cell: Cell, store: Store, source: Source, data: Data, parts: Split, 
     with stage(store.samples(cell.key)) as folder:
         synth.to_parquet(folder / "synth.parquet")
         about = {
-            **ask(cell, generator, data, parts.train, folder),
+            **ask(cell, generator, data, parts.train, folder, minority=minority),
             "n_parameters": count(generator),
             "params": resolved(generator, params),
         }

@@ -4,7 +4,7 @@
     data/                           mode 700: whatever may hold a row of a table
       tables/NAME-IDENTITY/         parsed datasets
       fits/FIT_KEY/                 fitted generators; beside each what it cost (.json) and its lock
-      samples/KEY/                  synth.parquet and minority.parquet
+      samples/KEY/                  synth.parquet, and minority.parquet where a metric reads it
       shared/SPLIT_KEY/             judges fitted on train, as what they say of holdout
       logs/KEY.log                  all a cell's process printed, tracebacks included
     cells/KEY/                      cell.json, tuned.json, scores.json, record.json, cost.json, lock

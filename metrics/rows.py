@@ -16,7 +16,8 @@ class Metric:
     published (a published variant: computed where a suite names it). low, high: range of possible values. shapes:
     where it is defined. floor: the reference generator it is 0 at when normalised (None: not normalised, not ranked).
     cost: growth in n subjects (m in holdout), d columns. fooled: what gets a good value without deserving it. null: the
-    value that means no risk, for privacy. version: raised with a change.
+    value that means no risk, for privacy. minority: whether it reads drawn positives beside the plain sample. version:
+    raised with a change.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Metric:
     fooled: str
     reference: str
     null: float | None = None
+    minority: bool = False
     version: int = 1
 
     @property
@@ -175,25 +177,26 @@ _UTILITY = (
            "average precision of the same", "n d", "rebalancing of classes alone", "TarDiff, arXiv:2504.17613"),
     Metric("boost_recall_score", "boost:recall", "utility", -1, 1, ALL, None,
            "recall on holdout after adding synthetic positives to train, and its gain over none", "n d",
-           "a lower threshold: read it with precision", _LE, version=2),
+           "a lower threshold: read it with precision", _LE, minority=True, version=2),
     Metric("boost_precision_score", "boost:precision", "utility", -1, 1, ALL, None,
            "precision on holdout after adding synthetic positives to train, and its gain over none", "n d",
-           "flagging hardly anyone", _LE, version=2),
+           "flagging hardly anyone", _LE, minority=True, version=2),
     Metric("boost_f1_score", "boost:f1", "utility", -1, 1, ALL, None,
            "F1 on holdout after adding synthetic positives to train, and its gain over none", "n d",
-           "what class weights or a moved threshold do as well: read it beside those controls", _LE, version=2),
+           "what class weights or a moved threshold do as well: read it beside those controls", _LE, minority=True,
+           version=2),
     Metric("boost_auroc", "boost:auroc", "utility", -1, 1, ALL, None,
            "AUROC on holdout after adding synthetic positives to train, and its gain over none", "n d",
-           "a copy of train's positives", "EHR-D3PM, arXiv:2404.12314"),
+           "a copy of train's positives", "EHR-D3PM, arXiv:2404.12314", minority=True),
     Metric("balanced_tstr_auroc", "boost:balanced_auroc", "utility", -1, 1, ALL, None,
            "AUROC on holdout of judges fitted on synth with drawn positives added until balance, and its gain",
-           "n d", "rebalancing alone: read it beside class weights", "EHR-D3PM, arXiv:2404.12314"),
+           "n d", "rebalancing alone: read it beside class weights", "EHR-D3PM, arXiv:2404.12314", minority=True),
     Metric("balanced_tstr_auprc", "boost:balanced_auprc", "utility", -1, 1, ALL, None,
            "average precision of the same", "n d", "rebalancing alone: read it beside class weights",
-           "EHR-D3PM, arXiv:2404.12314"),
+           "EHR-D3PM, arXiv:2404.12314", minority=True),
     Metric("boost_auprc", "boost:auprc", "utility", -1, 1, ALL, None,
            "average precision on holdout after adding synthetic positives to train, and its gain over none", "n d",
-           "a copy of train's positives", _LE),
+           "a copy of train's positives", _LE, minority=True),
 )  # fmt: skip
 
 _PRIVACY = (
@@ -232,13 +235,13 @@ _PRIVACY = (
 _GUIDANCE = (
     Metric("condition_rate_score", "guidance:rate", "guidance", 0, 1, ALL, None,
            "share of the subjects drawn for a condition that satisfy it", "n", "copies, clamped columns",
-           "defined here"),
+           "defined here", minority=True),
     Metric("condition_prevalence_error", "guidance:prevalence", "guidance", 0, _INF, ALL, None,
            "mean absolute log-odds difference of the other flags, against real subjects who satisfy the condition",
-           "n d", "copies", "defined here"),
+           "n d", "copies", "defined here", minority=True),
     Metric("condition_cmd_distance", "guidance:cmd", "guidance", 0, 2, ALL, None,
            "cmd of the other columns against real subjects who satisfy the condition, 500 or more", "n d²", "copies",
-           "defined here"),
+           "defined here", minority=True),
     Metric("prompt_accuracy_score", "guidance:prompt_accuracy", "guidance", 0, 1, ALL, None,
            "mean share of a prompt's structured expectations that its samples meet", "n",
            "common answers: read it with the gain", "defined here; HealthForge's substring test rebuilt"),

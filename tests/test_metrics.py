@@ -139,6 +139,18 @@ def test_finite_and_in_range_or_undefined(shape: str, generator: str) -> None:
             assert score.n > 0
 
 
+def test_rows_say_which_scores_read_drawn_positives() -> None:
+    t = tables("table", "oracle")
+    lacking = Tables(t["train"], t["holdout"], t["synth"], prompts=t.prompts,
+                     roles={"target": t.target, "static": t.static, "codes": t.codes, "sensitive": t.sensitive,
+                            "quasi": t.quasi})  # fmt: skip
+    found, whole = metrics.score(lacking, METRICS, seed=0), scores("table", "oracle")
+    for name, row in METRICS.items():
+        mine = {k: v for k, v in whole.items() if k.split("/")[0] == name}
+        same = {k: v for k, v in found.items() if k.split("/")[0] == name} == mine
+        assert same == (not row.minority), name
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_any_row_and_column_order_gives_the_same(shape: str) -> None:
     t = tables(shape, "smote")

@@ -44,6 +44,23 @@ def test_a_cell_has_as_many_positives_in_train_as_its_dataset_says(tmp_path: Pat
     assert found[""]["prevalence"] == found["[train_positives=20]"]["prevalence"]
 
 
+def test_positives_are_drawn_when_a_metric_reads_them_and_nothing_else_changes(tmp_path: Path) -> None:
+    text = SUITE.replace("sim-ehr[codes=20,rows=400]", "breast-cancer[train_positives=20]").replace(
+        ', conditions = [["I10"], ["I10", "E78"]], prompts = "building"', ""
+    )
+    store, names = tmp_path / "store" / "data" / "samples", ("ks_gap", "boost_auprc")
+    found = {}
+    for metric in names:
+        scores = record(tmp_path, '"smote"', text.replace('"guidance"', f'"{metric}"')).scores
+        (folder,) = [p for p in store.iterdir() if p.is_dir()]
+        found[metric] = {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix == ".parquet"}
+    assert set(found["ks_gap"]) == {"synth.parquet"}
+    assert set(found["boost_auprc"]) == {"synth.parquet", "minority.parquet"}
+    assert found["ks_gap"]["synth.parquet"] == found["boost_auprc"]["synth.parquet"]
+    assert "value" in scores["boost_auprc/xgb/100/gain"]
+    assert "ks_gap" in scores  # kept from before
+
+
 def test_conditions_and_prompts_end_as_scores(tmp_path: Path) -> None:
     found = record(tmp_path, FORGE).scores
     for name in ("I10", "I10+E78", "target"):

@@ -1,7 +1,12 @@
-"""Downstream models as guides: fitted on one half of train, with the mean gradient G of the other half (TarDiff)."""
+"""Downstream models as guides: fitted on one half of train, with the mean gradient G of the other half (TarDiff).
+
+A fit keeps guides of both architectures, and each class's own mean gradient: which architecture guides, and which
+guidance set, is a matter of sampling, since the G of a set is the mean of its classes' by their shares.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +17,7 @@ from generators.diffusion import influence, timesnet
 from generators.training import build, weights_of, with_weights
 
 FEWEST = 8  # subjects of each class in each half of train
-MEASURED = 1_000  # subjects of train on whom sizes are taken
+MEASURED = 500  # subjects of train on whom sizes are taken
 LARGEST = 10.0  # a subject's J in the unit "typical", in typical ones
 NETS = ("timesnet", "conv")
 WAYS = ("influence", "random", "label")
@@ -47,37 +52,53 @@ class Guide:
         return out
 
 
-def fit_guides(
-    x: np.ndarray, y: np.ndarray, *, net: str, which: str, share: float, seed: int
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Two guides for signals x (n, c, l), classes y (n,), as plain arrays; none where a class is too small.
+def fit_guides(x: np.ndarray, y: np.ndarray, *, share: float, seed: int) -> dict[str, list[dict[str, Any]]]:
+    """Two guides of each of NETS for signals x (n, c, l), classes y (n,), as plain arrays; none where a class is small.
 
-    net: one of NETS. which, share: the guidance set in the half that the model has not seen.
+    share: of each class of the half that a model has not seen, how much is its guidance set.
     """
     rng = np.random.default_rng(seed)
     part = halves(y, rng)
     if min(np.bincount(2 * y + part, minlength=4)) < FEWEST:
-        return []
-    found, waves = [], timesnet.main_frequencies(x)
+        return {}
+    waves = timesnet.main_frequencies(x)
+    found: dict[str, list[dict[str, Any]]] = {net: [] for net in NETS}
     for half in (0, 1):
-        inside, outside = np.flatnonzero(part == half), np.flatnonzero(part != half)
-        model = build(lambda: timesnet.classifier(net, x.shape[1], x.shape[2], waves), seed=seed + half)
-        model = timesnet.fit_classifier(model, x[inside], y[inside], seed=seed + half)
-        chosen = guidance_set(outside, y, which=which, share=share, rng=rng)
-        g = influence.mean_gradient(model, torch.from_numpy(x[chosen]), torch.from_numpy(y[chosen]))
-        found.append({"net": weights_of(model), "g": {k: v.numpy() for k, v in g.items()}})
+        inside = np.flatnonzero(part == half)
+        outside = [rng.permutation(np.flatnonzero((part != half) & (y == label))) for label in (0, 1)]
+        for net, guides in found.items():
+            untrained = partial(timesnet.classifier, net, x.shape[1], x.shape[2], waves)
+            model = build(untrained, seed=seed + half)
+            model = timesnet.fit_classifier(model, x[inside], y[inside], seed=seed + half)
+            slopes = {}
+            for label, rows in enumerate(outside):
+                chosen = rows[: max(1, round(share * len(rows)))]
+                g = influence.mean_gradient(model, torch.from_numpy(x[chosen]), torch.from_numpy(y[chosen]))
+                slopes[str(label)] = {k: v.numpy() for k, v in g.items()}
+            guides.append({"net": weights_of(model), "slopes": slopes})
     return found
 
 
 def load_guides(
-    saved: Sequence[Mapping[str, Any]], *, net: str, c: int, length: int, frequencies: Sequence[int]
-) -> list[Guide]:
-    """Guides from what `fit_guides` gave."""
-    found = []
-    for number, one in enumerate(saved):
+    saved: Mapping[str, Any], *, net: str, which: str, rate: float, c: int, length: int, frequencies: Sequence[int]
+) -> list[Guide]:  # fmt: skip
+    """Guides of one of NETS from what `fit_guides` gave. which: one of SETS; rate: of positives in train."""
+    found, p = [], positives(which, rate)
+    for number, one in enumerate(saved.get(net, ())):
         model = with_weights(timesnet.classifier(net, c, length, frequencies), one["net"])
-        found.append(Guide(model, {k: torch.from_numpy(np.array(v)) for k, v in one["g"].items()}, number))
+        slopes = one["slopes"]
+        g = {k: torch.from_numpy(((1 - p) * v + p * slopes["1"][k]).astype(np.float32)) for k, v in slopes["0"].items()}
+        found.append(Guide(model, g, number))
     return found
+
+
+def positives(which: str, rate: float) -> float:
+    """The share of positives in a guidance set of SETS, `rate` being train's: each class counts by its mean gradient.
+
+    >>> [positives(which, 0.1) for which in SETS]
+    [0.1, 1.0, 0.0, 0.5]
+    """
+    return {"all": rate, "minority": float(rate < 0.5), "majority": float(rate >= 0.5), "balanced": 0.5}[which]
 
 
 def halves(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -86,17 +107,6 @@ def halves(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     for label in np.unique(y):
         part[rng.permutation(np.flatnonzero(y == label))[::2]] = 1
     return part
-
-
-def guidance_set(
-    rows: np.ndarray, y: np.ndarray, *, which: str, share: float, rng: np.random.Generator
-) -> np.ndarray:  # fmt: skip
-    """The guidance set among these rows of train, of classes y (n,): one of SETS, and a share of it at random."""
-    rows = rng.permutation(rows)
-    rare = int(2 * y.sum() < len(y))
-    small, large = rows[y[rows] == rare], rows[y[rows] != rare]
-    chosen = {"all": rows, "minority": small, "majority": large, "balanced": np.r_[small, large[: len(small)]]}[which]
-    return rng.permutation(chosen)[: max(1, round(share * len(chosen)))]
 
 
 def directions(guides: Sequence[Guide], way: str, x: Tensor, y: Tensor) -> Tensor:

@@ -77,11 +77,11 @@ class TarDiff(Generator):
     "relative" everybody's alike; "raw" is the paper's w, which knows no noise. guide: what moves it: "influence" (J),
     and two controls, "random" (J of a random G of the same norm) and "label" (the gradient of log p(y | x)). guide_at:
     whether it is taken at the noisy "xt" (Algorithm 1) or at the predicted "x0". guide_net: downstream model,
-    "timesnet" or "conv". guide_set, guide_share: which subjects G is the mean over: "all", "minority", "majority",
-    "balanced", and what share of them.
+    "timesnet" or "conv". guide_set: whose gradients G is the mean of: "all", "minority", "majority", "balanced" (both
+    classes count alike). guide_share: what share of each class is asked.
     """
 
-    AT_SAMPLE = ("guidance_scale", "guidance_unit", "guide", "guide_at")
+    AT_SAMPLE = ("guidance_scale", "guidance_unit", "guide", "guide_at", "guide_net", "guide_set")
 
     def __init__(
         self, steps: int = 2_500, batch: int = 64, lr: float = 2e-3, ema: float = 0.999, loss: str = "l2",
@@ -126,8 +126,8 @@ class TarDiff(Generator):
         self, train: pd.DataFrame, *, target: str | None = None, static: Sequence[str] = (),
         describe: Mapping[str, str] | None = None, seed: int, log: Log = quiet,
     ) -> Self:  # fmt: skip
-        """Learn to see x0 behind the noise; then two downstream models with their G, where there is a target with
-        enough subjects; then how what is drawn must be bent to train's marginals."""
+        """Learn to see x0 behind the noise; then downstream models with their G, where there is a target with enough
+        subjects; then how what is drawn must be bent to train's marginals."""
         self.signals_ = Signals.fit(train, static=static, without=[target] if target else [], cover=self.cover)
         y = labels(train, target)
         x = self.signals_.lend(self.signals_.transform(train), y, np.random.default_rng(seed))
@@ -137,10 +137,13 @@ class TarDiff(Generator):
         self.moments_ = moments(x, y, seed=seed) if self.predict == "v" else {}
         self.weights_ = self._train(x, y, seed, log)
         self.frequencies_ = main_frequencies(x)
-        self.guides_ = fit_guides(
-            x, y, net=self.guide_net, which=self.guide_set, share=self.guide_share, seed=seed
-        )  # fmt: skip
-        self.typical_ = {way: typical(self._loaded(), way, x, y, seed=seed) for way in WAYS} if self.guides_ else {}
+        self.guides_ = fit_guides(x, y, share=self.guide_share, seed=seed)
+        self.typical_ = {
+            net: {
+                which: {way: typical(self._guides(net, which), way, x, y, seed=seed) for way in WAYS} for which in SETS
+            }
+            for net in self.guides_
+        }
         self.maps_ = self._maps(x, y, seed) if self.calibrate else []
         return self
 
@@ -171,7 +174,9 @@ class TarDiff(Generator):
         """Signals (n, c, l) of classes y (n,), as the diffusion draws them."""
         at = device()
         net = with_weights(self._net(*self.low_.shape), self.weights_).to(at)
-        guides = [g.to(at) for g in self._loaded()] if guided and self.guidance_scale else []
+        guides = (
+            [g.to(at) for g in self._guides(self.guide_net, self.guide_set)] if guided and self.guidance_scale else []
+        )
         bounds = tuple(torch.from_numpy(b).to(at) for b in (self.low_, self.high_))
         dice = torch.Generator().manual_seed(seed)
         parts = []
@@ -223,7 +228,8 @@ class TarDiff(Generator):
         """What guidance adds to the mean of a step (b, c, l)."""
         j = directions(guides, self.guide, x0 if self.guide_at == "x0" else x, y)
         if self.guidance_unit != "raw":
-            return self.guidance_scale * sigma * scaled(j, self.guidance_unit, self.typical_[self.guide])
+            usual = self.typical_[self.guide_net][self.guide_set][self.guide]
+            return self.guidance_scale * sigma * scaled(j, self.guidance_unit, usual)
         if self.guide_at == "x0":  # d mean / d x0 of q(x_s | x_t, x0)
             j = j * float(gamma(to) * beta(t - to) ** 2 / beta(t) ** 2)
         return self.guidance_scale * j
@@ -270,9 +276,11 @@ class TarDiff(Generator):
         )  # fmt: skip
         return weights_of(net)
 
-    def _loaded(self) -> list[Guide]:
+    def _guides(self, net: str, which: str) -> list[Guide]:
         c, length = self.low_.shape
-        return load_guides(self.guides_, net=self.guide_net, c=c, length=length, frequencies=self.frequencies_)
+        return load_guides(
+            self.guides_, net=net, which=which, rate=self.rate_, c=c, length=length, frequencies=self.frequencies_
+        )  # fmt: skip
 
     def _maps(self, x: np.ndarray, y: np.ndarray, seed: int) -> list[np.ndarray]:
         """The maps from what is drawn unguided to train, the classes together: maps of each class apart would differ

@@ -16,7 +16,7 @@ from generators import judges, make
 from generators.base import Unsupported
 from generators.columns import labels
 from generators.diffusion import influence as inf
-from generators.diffusion.guides import guidance_set, halves, sizes
+from generators.diffusion.guides import SETS, halves, sizes
 from generators.diffusion.linear import Corrected, moments
 from generators.diffusion.marginals import bend, learn, mapped, quantile_map
 from generators.diffusion.process import beta, gamma
@@ -366,8 +366,13 @@ def test_the_batch_is_each_subject_alone(net: nn.Module) -> None:
 def test_no_guidance_is_no_guidance_bit_for_bit() -> None:
     plain = fitted()
     bare = arm(plain)
-    bare.guides_ = []
-    for params in ({}, {"guide": "random"}, {"guide_at": "xt", "guidance_unit": "raw"}):
+    bare.guides_ = {}
+    for params in (
+        {},
+        {"guide": "random"},
+        {"guide_net": "conv", "guide_set": "minority"},
+        {"guide_at": "xt", "guidance_unit": "raw"},
+    ):
         assert arm(plain, guidance_scale=0.0, **params).sample(40, seed=1).equals(bare.sample(40, seed=1))
     assert not arm(plain, guidance_scale=0.3).sample(40, seed=1).equals(bare.sample(40, seed=1))
 
@@ -375,9 +380,9 @@ def test_no_guidance_is_no_guidance_bit_for_bit() -> None:
 @pytest.mark.parametrize("guide_at", ["x0", "xt"])
 @pytest.mark.parametrize("guide_net", ["timesnet", "conv"])
 def test_guidance_raises_alignment_and_its_flip_lowers_it(guide_at: str, guide_net: str) -> None:
-    base = fitted(guide_net=guide_net)
+    base = arm(fitted(), guide_net=guide_net)
     y = torch.arange(64) // 2 % 2
-    guides = base._loaded()
+    guides = base._guides(guide_net, "all")
 
     def aligned(**params) -> float:
         x = torch.from_numpy(arm(base, guide_at=guide_at, **params).draw(y.numpy(), seed=5)).float()
@@ -392,7 +397,7 @@ def test_guidance_raises_alignment_and_its_flip_lowers_it(guide_at: str, guide_n
 
 def test_the_papers_step_is_w_times_j() -> None:
     made = arm(fitted(), guidance_unit="raw", guidance_scale=100.0, guide_at="xt")
-    guides = made._loaded()
+    guides = made._guides("timesnet", "all")
     guide = guides[0]
     x = torch.randn(6, *made.low_.shape, generator=torch.Generator().manual_seed(0))
     y = torch.tensor([0, 1, 1, 0, 1, 0])
@@ -401,7 +406,7 @@ def test_the_papers_step_is_w_times_j() -> None:
     made.guide_at = "x0"  # the posterior's mean moves with x0 by gamma(s) beta(t - s)² / beta(t)²
     share = float(gamma(0.9) * beta(0.1) ** 2 / beta(1.0) ** 2)
     torch.testing.assert_close(made._move(guides, x, x, y, 1.0, 0.9, 0.1)[::2], 100 * share * j, atol=1e-4, rtol=1e-4)
-    made.guidance_unit, made.typical_ = "typical", {"influence": float(sizes(j)[0])}
+    made.guidance_unit, made.typical_ = "typical", {"timesnet": {"all": {"influence": float(sizes(j)[0])}}}
     moved = made._move(guides, x, x, y, 1.0, 0.9, 0.2)[0]
     torch.testing.assert_close(moved, 100 * 0.2 * j[0] / float(sizes(j)[0]), atol=1e-4, rtol=1e-4)
     made.guidance_unit, made.guidance_scale = "relative", 0.5
@@ -420,19 +425,38 @@ def test_guides_are_cross_fitted_on_halves_of_both_classes() -> None:
     few = table[(labels(table, target) == 0).repeat(24)]
     few = pd.concat([few, table[(labels(table, target) == 1).repeat(24)].iloc[: 24 * 9]])
     made = make("tardiff", **SMALL, guidance_scale=0.3).fit(few, target=target, static=static, seed=0)
-    assert made.guides_ == []
+    assert made.guides_ == {}
     with pytest.raises(Unsupported, match="guidance needs a target with 16 subjects of each class in train"):
         made.sample(10, seed=0)
     assert len(arm(made, guidance_scale=0.0).sample(10, seed=0).index.unique("subject")) == 10
 
 
-@pytest.mark.parametrize(("which", "share"), [("minority", 1.0), ("majority", 1.0), ("balanced", 1.0), ("all", 0.25)])
-def test_guidance_sets(which: str, share: float) -> None:
-    y = np.r_[np.zeros(90, int), np.ones(10, int)]
-    chosen = guidance_set(np.arange(100), y, which=which, share=share, rng=np.random.default_rng(0))
-    expected = {"minority": (10, 1.0), "majority": (90, 0.0), "balanced": (20, 0.5), "all": (25, None)}[which]
-    assert len(chosen) == len(set(chosen)) == expected[0]
-    assert expected[1] is None or y[chosen].mean() == expected[1]
+def test_the_g_of_a_guidance_set_is_the_mean_gradient_of_its_subjects() -> None:
+    table, target, _ = stays()
+    made = fitted()
+    y = labels(table, target)
+    x = made.signals_.lend(made.signals_.transform(table), y, np.random.default_rng(0))
+    unseen = halves(y, np.random.default_rng(0)) == 1  # by the first guide
+    sets = {"all": unseen, "minority": unseen & (y == 1), "majority": unseen & (y == 0)}
+    for net in ("timesnet", "conv"):
+        found = {which: made._guides(net, which)[0] for which in SETS}
+        g = {
+            w: inf.mean_gradient(found[w].net, torch.from_numpy(x[r]), torch.from_numpy(y[r])) for w, r in sets.items()
+        }
+        g["balanced"] = {name: (g["minority"][name] + g["majority"][name]) / 2 for name in g["all"]}
+        for which in SETS:
+            for name, value in g[which].items():  # halves may differ by a subject of a class, so "all" by a hair
+                torch.testing.assert_close(
+                    found[which].g[name], value, atol=1e-3 if which == "all" else 1e-5, rtol=1e-3
+                )
+
+
+def test_a_share_of_the_guidance_set_gives_another_g_and_the_same_models() -> None:
+    whole, part = fitted(), fitted(guide_share=0.25)
+    for net in ("timesnet", "conv"):
+        for a, b in zip(whole.guides_[net], part.guides_[net], strict=True):
+            assert all(np.array_equal(a["net"][k], b["net"][k]) for k in a["net"])
+            assert not all(np.array_equal(v, b["slopes"]["1"][k]) for k, v in a["slopes"]["1"].items())
 
 
 # --- whole ---

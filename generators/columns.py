@@ -51,7 +51,7 @@ class Column:
         if scale == "robust":
             low, middle, high = np.quantile(x, [0.25, 0.5, 0.75])
             center, spread = float(middle), float(high - low) / 1.349 or spread
-        shares = _shares(len(x)) if scale == "quantile" else None
+        shares = quantile_shares(len(x)) if scale == "quantile" else None
         return cls(
             name, "number", str(dtype), missing=missing, low=float(x.min()), high=float(x.max()), center=center,
             scale=spread or 1.0, decimals=_decimals(x), shares=shares,
@@ -214,7 +214,7 @@ def _lengths(table: pd.DataFrame) -> np.ndarray:
     return np.bincount(place)
 
 
-def _shares(n: int) -> np.ndarray:
+def quantile_shares(n: int) -> np.ndarray:
     """The shares at which n values have their quantiles taken: evenly, and at both ends closer and closer.
 
     Of many values a whole thousandth lies beyond the last even quantile, and a line from there to the largest value

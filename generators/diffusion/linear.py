@@ -11,31 +11,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from generators.diffusion.signals import by_class
+
 RANK = 512  # directions of train that are told apart; the variance of the rest is one number
 WIDEST = 4_096  # features whose covariance is taken whole; directions of more are found by random projections
 LEAST = 1e-4  # variance
 
 
 def moments(x: np.ndarray, y: np.ndarray, *, seed: int) -> dict[str, np.ndarray]:
-    """Of signals x (n, c, l), classes y (n,): means (2, c, l), directions (r, c * l) that are orthonormal, their
-    variances within the classes (r,), and the variance of whatever lies outside them ()."""
+    """Of signals x (n, c, l), classes y (n,): means (2, c, l), directions (r, c * l) that are orthonormal and both
+    classes', each class's variances along them (2, r), and its variance in all other directions (2,)."""
     from sklearn.decomposition import PCA
 
-    means = np.stack([x[y == k].mean(axis=0) if (y == k).any() else np.zeros_like(x[0]) for k in (0, 1)])
+    means = by_class(x, y)
     flat = (x - means[y]).reshape(len(x), -1)
-    rank = min(RANK, min(flat.shape) - 1)
-    if rank < 1:
-        return {
-            "means": means, "directions": np.zeros((0, flat.shape[1]), np.float32),
-            "variances": np.zeros(0, np.float32), "rest": np.array(max(flat.var(), LEAST), np.float32),
-        }  # fmt: skip
-    solver = "covariance_eigh" if flat.shape[1] <= WIDEST else "randomized"
-    found = PCA(rank, svd_solver=solver, random_state=seed).fit(flat)
-    return {
-        "means": means, "directions": found.components_.astype(np.float32),
-        "variances": np.maximum(found.explained_variance_, LEAST).astype(np.float32),
-        "rest": np.array(max(found.noise_variance_, LEAST), np.float32),
-    }  # fmt: skip
+    rank = max(0, min(RANK, min(flat.shape) - 1))
+    directions = np.zeros((0, flat.shape[1]), np.float32)
+    if rank:
+        solver = "covariance_eigh" if flat.shape[1] <= WIDEST else "randomized"
+        directions = PCA(rank, svd_solver=solver, random_state=seed).fit(flat).components_.astype(np.float32)
+    along = flat @ directions.T
+    outside = (flat**2).sum(axis=1, keepdims=True) - (along**2).sum(axis=1, keepdims=True)
+    squares = np.hstack([along**2, np.maximum(outside, 0) / max(flat.shape[1] - rank, 1)])  # (n, r + 1)
+    variances = np.maximum(by_class(squares, y), LEAST)
+    return {"means": means, "directions": directions, "variances": variances[:, :rank], "rest": variances[:, rank]}
 
 
 class Corrected(nn.Module):
@@ -72,10 +71,10 @@ class Corrected(nn.Module):
 
     def guess(self, x: Tensor, g: Tensor, b: Tensor, y: Tensor) -> Tensor:
         """x0 (b, c, l) as a Gaussian with train's moments has it; g, b (b, 1, 1)."""
-        means = self.means[y]
+        means, variances, rest = self.means[y], self.variances[y], self.rest[y, None, None]
         away = x - g * means
-        rest = g * self.rest / (g**2 * self.rest + b**2)
-        gains = g[:, 0] * self.variances / (g[:, 0] ** 2 * self.variances + b[:, 0] ** 2)  # (b, r)
+        rest = g * rest / (g**2 * rest + b**2)
+        gains = g[:, 0] * variances / (g[:, 0] ** 2 * variances + b[:, 0] ** 2)  # (b, r)
         with torch.autocast(x.device.type, enabled=False):  # what is cut off here is divided by b
             told = ((gains - rest[:, 0]) * (away.flatten(1) @ self.directions.T)) @ self.directions
         return means + rest * away + told.view_as(x)

@@ -20,6 +20,7 @@ from generators.columns import Column, interpolate
 from generators.encode import Series
 
 LEAST_BINARY_SPREAD = 0.3  # a rare flag divided by its own sd is a spike that no noise covers
+FEW = 20  # subjects like the average of all that each class has beside its own
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,13 @@ class Signals:
         two = np.array([kind != "number" for kind in self.kinds]).reshape(self.center.shape)
         return two, -self.center / self.spread, (1 - self.center) / self.spread
 
-    def log_odds(self, x: np.ndarray) -> np.ndarray:
-        """Of each place of signals x (n, c, l), the log-odds (c, l) of the high one of two values."""
+    def log_odds(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Of each place of signals x (n, c, l), classes y (n,), each class's log-odds (2, c, l) of the high one of two
+        values."""
         _, low, high = self.values()
-        often = (x > (low + high) / 2).sum(axis=0) + 0.5
-        return np.log(often / (len(x) + 1 - often)).astype(np.float32)
+        is_high = x > (low + high) / 2
+        share = (len(x) * by_class(is_high, y) + 0.5) / (len(x) + 1)
+        return np.log(share / (1 - share)).astype(np.float32)
 
     def features(self, x: np.ndarray) -> np.ndarray:
         """x (n, c, l) by feature (features, n, places): a channel with its l places; of a flat table a place with one.
@@ -114,6 +117,13 @@ class Signals:
                 seen = there & (x[:, at + 1] < 0.5) if column.missing else there
                 x[:, at] = interpolate(x[:, at], seen)
             at += column.width
+
+
+def by_class(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The mean (2, ...) of x (n, ...) over each class of y (n,), drawn to the mean of all by FEW subjects' weight."""
+    sums = np.stack([x[y == k].sum(axis=0) for k in (0, 1)])
+    n = np.bincount(y, minlength=2).reshape(2, *(1,) * (x.ndim - 1))
+    return ((sums + FEW * x.mean(axis=0)) / (n + FEW)).astype(np.float32)
 
 
 def _columns(view: Series) -> list[Column]:

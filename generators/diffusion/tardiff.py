@@ -41,9 +41,10 @@ from generators.diffusion.timesnet import main_frequencies
 from generators.diffusion.unet import UNet
 from generators.training import build, device, train, weights_of, with_weights
 
-BATCH = 512  # subjects sampled at once
+BATCH = {"cpu": 128, "cuda": 4_096}  # subjects sampled at once: few where caches are small
 LONGEST = 64  # places of the U-Net's finest level; a longer signal is folded
 CALIBRATION = 1_000  # subjects drawn to calibrate with
+MOST_OFTEN = 10  # classes are shown alike in training, but no subject more than so many times as often as by chance
 
 
 def betas(steps: int, low: float = 5e-4, high: float = 0.1) -> np.ndarray:
@@ -86,7 +87,7 @@ class TarDiff(Generator):
     def __init__(
         self, steps: int = 2_500, batch: int = 64, lr: float = 2e-3, ema: float = 0.999, loss: str = "l2",
         predict: str = "v", width: int = 32, blocks: int = 1, dropout: float = 0.0, grid: int = 200,
-        sample_steps: int = 25, sampler: str = "ddim", calibrate: bool = True, cover: float = 0.995,
+        sample_steps: int = 25, sampler: str = "ddpm", calibrate: bool = True, cover: float = 0.995,
         guidance_scale: float = 0.0, guidance_unit: str = "typical", guide: str = "influence", guide_at: str = "x0",
         guide_net: str = "timesnet", guide_set: str = "all", guide_share: float = 1.0,
     ) -> None:  # fmt: skip
@@ -133,7 +134,7 @@ class TarDiff(Generator):
         x = self.signals_.lend(self.signals_.transform(train), y, np.random.default_rng(seed))
         self.target_, self.rate_ = target, float(y.mean())
         self.low_, self.high_ = x.min(axis=0), x.max(axis=0)
-        self.odds_ = self.signals_.log_odds(x)
+        self.odds_ = self.signals_.log_odds(x, y)
         self.moments_ = moments(x, y, seed=seed) if self.predict == "v" else {}
         self.weights_ = self._train(x, y, seed, log)
         self.frequencies_ = main_frequencies(x)
@@ -180,7 +181,7 @@ class TarDiff(Generator):
         bounds = tuple(torch.from_numpy(b).to(at) for b in (self.low_, self.high_))
         dice = torch.Generator().manual_seed(seed)
         parts = []
-        for part in torch.from_numpy(y).split(BATCH):
+        for part in torch.from_numpy(y).split(BATCH[at.type]):
             noise = torch.randn((len(part), *self.low_.shape), generator=dice).to(at)
             parts.append(self._reverse(net, noise, part.to(at), bounds, guides, dice).cpu().numpy())
         return np.concatenate(parts)
@@ -198,29 +199,38 @@ class TarDiff(Generator):
             t, to = chain[k], chain[k - 1]
             g, b = float(gamma(t)), float(beta(t))
             out = net(x, x.new_full((len(x),), (steps[k - 1] + 1) / self.grid), y)
-            x0 = self._clean(out, x, g, b).clamp(*bounds)
-            eps = (x - g * x0) / b
+            x0 = self._clean(out, x, y, g, b).clamp(*bounds)
             scale, weight, sigma = ou_reverse(t, to)
             move = self._move(guides, x, x0, y, t, to, sigma) if guides and to > 0 else None
             if self.sampler == "ddim":
-                x = float(gamma(to)) * x0 + float(beta(to)) * eps
+                x = float(gamma(to)) * x0 + float(beta(to)) * (x - g * x0) / b
             else:
-                x = scale * (x - weight * eps) + sigma * torch.randn(x.shape, generator=dice).to(x)
+                x0 = self._decided(x0, dice) if to > 0 else x0
+                x = scale * (x - weight * (x - g * x0) / b) + sigma * torch.randn(x.shape, generator=dice).to(x)
             x = x if move is None else x + move
         return x
 
-    def _clean(self, out: Tensor, x: Tensor, g: float, b: float) -> Tensor:
-        """x0 as the network's output says of x, whose signal is g = gamma(t) and whose noise b = beta(t)."""
+    def _clean(self, out: Tensor, x: Tensor, y: Tensor, g: float, b: float) -> Tensor:
+        """x0 as the network's output says of x, of classes y, signal g = gamma(t) and noise b = beta(t)."""
         if self.predict == "eps":
             return (x - b * out) / g
         two, low, high = (torch.from_numpy(v).to(x.device) for v in self.signals_.values())
-        return torch.where(two, low + (high - low) * self._logit(out, x, g, b).sigmoid(), g * x - b * out)
+        return torch.where(two, low + (high - low) * self._logit(out, x, y, g, b).sigmoid(), g * x - b * out)
 
-    def _logit(self, out: Tensor, x: Tensor, g: float | Tensor, b: float | Tensor) -> Tensor:
-        """Log-odds that a feature of two values has the high one, by Bayes: train's, its context's and its own."""
+    def _decided(self, x0: Tensor, dice: torch.Generator) -> Tensor:
+        """x0 with one of its two values, drawn by what is expected of it, where a feature is a flag, a level or a mask:
+        the step's kernel is then exact for each of them, however long the step."""
+        if self.predict == "eps":
+            return x0
+        two, low, high = (torch.from_numpy(v).to(x0.device) for v in self.signals_.values())
+        chance = (x0 - low) / (high - low)
+        return torch.where(two, torch.where(torch.rand(x0.shape, generator=dice).to(x0) < chance, high, low), x0)
+
+    def _logit(self, out: Tensor, x: Tensor, y: Tensor, g: float | Tensor, b: float | Tensor) -> Tensor:
+        """Log-odds that a feature of two values has the high one, by Bayes: its class's, its context's and its own."""
         _, low, high = (torch.from_numpy(v).to(x.device) for v in self.signals_.values())
         own = g * (high - low) * (x - g * (high + low) / 2) / b**2
-        return torch.from_numpy(self.odds_).to(x.device) + out + own
+        return torch.from_numpy(self.odds_).to(x.device)[y] + out + own
 
     def _move(
         self, guides: list[Guide], x: Tensor, x0: Tensor, y: Tensor, t: float, to: float, sigma: float
@@ -263,7 +273,7 @@ class TarDiff(Generator):
             gap = out - (noise if self.predict == "eps" else g_k * noise - b_k * x0)
             each = gap.abs() if self.loss == "l1" else gap.square()
             if self.predict == "v":
-                logit, is_high = self._logit(out, x, g_k, b_k), (x0 > (low + high) / 2).to(x0)
+                logit, is_high = self._logit(out, x, label, g_k, b_k), (x0 > (low + high) / 2).to(x0)
                 each = torch.where(two, binary_cross_entropy_with_logits(logit, is_high, reduction="none"), each)
             return each.mean()
 
@@ -272,7 +282,7 @@ class TarDiff(Generator):
         data = (torch.from_numpy(x), torch.from_numpy(y))
         net = train(
             net, loss, data, seed=seed, steps=self.steps, batch=self.batch, lr=self.lr, ema=self.ema,
-            weights=torch.from_numpy(1 / np.sqrt(sizes[y])), validation=0.05, log=log,
+            weights=torch.from_numpy(1 / np.maximum(sizes, len(y) / MOST_OFTEN)[y]), validation=0.05, log=log,
         )  # fmt: skip
         return weights_of(net)
 

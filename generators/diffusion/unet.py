@@ -1,4 +1,8 @@
-"""A 1-D U-Net: the denoiser of signals x (b, c, l), told a time and a class."""
+"""A 1-D U-Net: the denoiser of signals x (b, c, l), told a time and a class.
+
+Inside, a signal is a picture one place high, (b, c, 1, l), with its channels last in memory: on a CPU a training step
+takes two thirds of what 1-D convolutions take.
+"""
 
 import math
 
@@ -29,8 +33,8 @@ class UNet(nn.Module):
         self.c, self.fold, told = c, fold, 4 * width if classes else 0
         self.time = TimeEmbedding(told) if told else None
         self.label = nn.Embedding(classes, told) if told else None
-        self.enter = nn.Conv1d((c + beside) * fold, width, 3, padding=1)
-        self.place = nn.Parameter(0.02 * torch.randn(width, -(-length // fold)))
+        self.enter = _conv((c + beside) * fold, width)
+        self.place = nn.Parameter(0.02 * torch.randn(width, 1, -(-length // fold)))
         sizes = [m * width for m in multiples]
         at, skips = width, [width]
         self.down = nn.ModuleList()
@@ -41,7 +45,7 @@ class UNet(nn.Module):
                 at = size
                 skips.append(at)
             if level + 1 < len(sizes):
-                self.down.append(nn.Conv1d(at, at, 3, stride=2, padding=1))
+                self.down.append(_conv(at, at, stride=2))
                 skips.append(at)
         self.middle = nn.ModuleList([Stage(at, at, told, heads, dropout), Stage(at, at, told, 0, dropout)])
         self.up = nn.ModuleList()
@@ -50,16 +54,15 @@ class UNet(nn.Module):
             for _ in range(blocks + 1):
                 self.up.append(Stage(at + skips.pop(), size, told, heads if coarse else 0, dropout))
                 at = size
-        self.leave = nn.Sequential(
-            nn.GroupNorm(_groups(at), at), nn.SiLU(), _silent(nn.Conv1d(at, c * fold, 3, padding=1))
-        )
+        self.leave = nn.Sequential(nn.GroupNorm(_groups(at), at), nn.SiLU(), _silent(_conv(at, c * fold)))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """Predicted noise (b, c, l)."""
         told = nn.functional.silu(self.time(t) + self.label(y)) if self.time is not None and self.label else None
         b, c, length = x.shape
         x = nn.functional.pad(x, (0, -length % self.fold)).view(b, c, -1, self.fold)
-        h = self.enter(x.transpose(2, 3).flatten(1, 2)) + self.place
+        x = x.transpose(2, 3).reshape(b, c * self.fold, 1, -1).contiguous(memory_format=torch.channels_last)
+        h = self.enter(x) + self.place
         kept = [h]
         for part in self.down:
             h = part(h, told) if isinstance(part, Stage) else part(h)
@@ -69,9 +72,9 @@ class UNet(nn.Module):
         for part in self.up:
             skip = kept.pop()
             if h.shape[-1] != skip.shape[-1]:
-                h = nn.functional.interpolate(h, size=skip.shape[-1])
+                h = nn.functional.interpolate(h, size=(1, skip.shape[-1]))
             h = part(torch.cat([h, skip], dim=1), told)
-        out = self.leave(h).view(b, self.c, self.fold, -1)  # (b, c, fold, l / fold)
+        out = self.leave(h).reshape(b, self.c, self.fold, -1)  # (b, c, fold, l / fold)
         return out.transpose(2, 3).flatten(2)[:, :, :length]
 
 
@@ -80,38 +83,38 @@ class Stage(nn.Module):
 
     def __init__(self, c: int, out: int, told: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.GroupNorm(_groups(c), c), nn.SiLU(), nn.Conv1d(c, out, 3, padding=1))
+        self.first = nn.Sequential(nn.GroupNorm(_groups(c), c), nn.SiLU(), _conv(c, out))
         self.norm = nn.GroupNorm(_groups(out), out)
         self.tell = nn.Linear(told, 2 * out) if told else None
-        self.second = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), _silent(nn.Conv1d(out, out, 3, padding=1)))
-        self.skip = nn.Conv1d(c, out, 1) if c != out else nn.Identity()
+        self.second = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), _silent(_conv(out, out)))
+        self.skip = _conv(c, out, 1) if c != out else nn.Identity()
         self.attention = Attention(out, heads) if heads else nn.Identity()
 
     def forward(self, x: Tensor, told: Tensor | None) -> Tensor:
-        """x (b, c, l); gives (b, out, l)."""
+        """x (b, c, 1, l); gives (b, out, 1, l)."""
         h = self.norm(self.first(x))
         if self.tell is not None and told is not None:
-            scale, shift = self.tell(told)[..., None].chunk(2, dim=1)
+            scale, shift = self.tell(told)[..., None, None].chunk(2, dim=1)
             h = h * (1 + scale) + shift
         return self.attention(self.skip(x) + self.second(h))
 
 
 class Attention(nn.Module):
-    """x + attention over the length of x (b, c, l)."""
+    """x + attention over the length of x (b, c, 1, l)."""
 
     def __init__(self, c: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.norm = nn.GroupNorm(_groups(c), c)
-        self.qkv = nn.Conv1d(c, 3 * c, 1)
-        self.mix = _silent(nn.Conv1d(c, c, 1))
+        self.qkv = _conv(c, 3 * c, 1)
+        self.mix = _silent(_conv(c, c, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (b, c, l)."""
-        b, c, length = x.shape
-        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, length).transpose(3, 4).unbind(1)
-        mixed = nn.functional.scaled_dot_product_attention(q, k, v)  # (b, heads, l, c / heads)
-        return x + self.mix(mixed.transpose(2, 3).reshape(b, c, length))
+        """x (b, c, 1, l)."""
+        qkv = self.qkv(self.norm(x))[:, :, 0].transpose(1, 2)  # (b, l, 3 c)
+        q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (b, heads, l, c / heads)
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v)
+        return x + self.mix(mixed.transpose(1, 2).flatten(2).transpose(1, 2)[:, :, None])
 
 
 def _groups(c: int) -> int:
@@ -119,7 +122,12 @@ def _groups(c: int) -> int:
     return math.gcd(min(GROUPS, max(c // 4, 1)), c)
 
 
-def _silent(layer: nn.Conv1d) -> nn.Conv1d:
+def _conv(c: int, out: int, size: int = 3, *, stride: int = 1) -> nn.Conv2d:
+    """A convolution along the length of (b, c, 1, l)."""
+    return nn.Conv2d(c, out, (1, size), stride=(1, stride), padding=(0, size // 2))
+
+
+def _silent(layer: nn.Conv2d) -> nn.Conv2d:
     """A layer that starts at zero, so that what it is added to starts as it is."""
     for p in layer.parameters():
         nn.init.zeros_(p)

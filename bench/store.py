@@ -4,6 +4,7 @@
     data/                           mode 700: whatever may hold a row of a table
       tables/NAME-IDENTITY/         parsed datasets
       fits/FIT_KEY/                 fitted generators; beside each what it cost (.json) and its lock
+      trials/KEY/                   the last trial's fit, while a cell is tuned
       samples/KEY/                  synth.parquet, and minority.parquet where a metric reads it
       shared/SPLIT_KEY/             judges fitted on train, as what they say of holdout
       logs/KEY.log                  all a cell's process printed, tracebacks included
@@ -103,6 +104,10 @@ class Store:
     def fit(self, fit_key: str) -> Path:
         """The fitted generator of the cells that share it."""
         return self.private / "fits" / fit_key
+
+    def trials(self, key: str) -> Path:
+        """Where the tuning of a cell keeps the fit of its last trial while it is at work."""
+        return self.private / "trials" / key
 
     def samples(self, key: str) -> Path:
         """The samples of a cell."""

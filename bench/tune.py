@@ -2,14 +2,19 @@
 
 Trial 0 is the generator's defaults. The objective is the mean of what c2st (1 - gap, at most 1) and TSTR average
 precision (over TRTR's) reach on the inner holdout. A trial that fails is recorded as failed and the study goes on.
+Trials in a row that differ only in how they sample share one fit: a study of such parameters costs one fit and draws.
 """
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
+import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import generators
@@ -39,13 +44,16 @@ def tuned(cell: Cell, store: Store, source: Source, data: Data, train: pd.DataFr
     study, seed = _study(cell, store), cell.seed("tune")
     inner = split(replace(data, table=train, order=None), seed=seed)
     start = time.monotonic()
+    fits = store.trials(cell.key)
+    shutil.rmtree(fits, ignore_errors=True)  # of a study that was killed
 
     def objective(trial: Any) -> float:
         cls: Any = generators.load_class(generators.find(cell.generator).load)
         params = {**cls.suggest(trial), **fixed}
         trial.set_user_attr("params", params)
         try:
-            value = _value(cell.generator, params, source, data, inner, seed)
+            generator = _fitted(cell.generator, params, source, data, inner.train, seed, fits)
+            value = _value(generator, data, inner, seed)
         except Exception as error:
             trial.set_user_attr("error", type(error).__name__)  # tells a failed trial from one whose process was killed
             raise
@@ -59,6 +67,7 @@ def tuned(cell: Cell, store: Store, source: Source, data: Data, train: pd.DataFr
         study.sampler = _sampler(seed + len(ended))
         study.optimize(objective, n_trials=1, catch=(Exception,))
         print(f"  trial {study.trials[-1].number} {study.trials[-1].state.name} {study.trials[-1].value}", flush=True)
+    shutil.rmtree(fits, ignore_errors=True)
     if not any(t.value is not None for t in ended):
         raise BenchError(f"tuning: none of {len(ended)} trials was finished")
     result = {
@@ -126,13 +135,31 @@ def _mend(study: Any, defaults: dict[str, Any]) -> list[Any]:
     return ended
 
 
-def _value(name: str, params: dict[str, Any], source: Source, data: Data, inner: Any, seed: int) -> float:
-    from bench.datasets.law import check_like, subjects
+def _fitted(
+    name: str, params: Mapping[str, Any], source: Source, data: Data, train: pd.DataFrame, seed: int, folder: Path
+) -> Any:  # fmt: skip
+    """A trial's generator, fitted. The last fit is kept in a folder, for trials that differ only in how they sample."""
     from bench.run import fit, hand_over
+
+    generator = generators.make(name, **params, **hand_over(name, source))
+    later = generators.at_sample(name)
+    read = json.dumps({k: v for k, v in params.items() if k not in later}, sort_keys=True)
+    kept = folder / hashlib.sha256(read.encode()).hexdigest()[:20]
+    if kept.exists():
+        return generator.load(kept)
+    generator = fit(generator, train, data, seed=seed)
+    if later:
+        shutil.rmtree(folder, ignore_errors=True)
+        kept.mkdir(parents=True)
+        generator.save(kept)
+    return generator
+
+
+def _value(generator: Any, data: Data, inner: Any, seed: int) -> float:
+    from bench.datasets.law import check_like, subjects
     from metrics.tables import Tables
 
     n = len(subjects(inner.train))
-    generator = fit(generators.make(name, **params, **hand_over(name, source)), inner.train, data, seed=seed)
     synth = generator.sample(n, seed=seed + 1)
     check_like(synth, inner.train, n, static=data.roles.static, what="samples")
     tables = Tables(inner.train, inner.holdout, synth, roles=asdict(data.roles))

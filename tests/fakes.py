@@ -125,3 +125,11 @@ class Arms(Generator):
         numbers = rows.select_dtypes("float").columns
         rows[numbers] += self.noise * (self.shift_ + rng.normal(size=(n, len(numbers))))
         return rows
+
+
+class Tunes(Arms):
+    """Arms whose noise is tuned."""
+
+    @classmethod
+    def suggest(cls, trial):
+        return {"noise": trial.suggest_float("noise", 0.0, 1.0)}

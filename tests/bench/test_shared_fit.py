@@ -123,6 +123,21 @@ def test_a_suite_plans_which_parameters_come_after_the_fit(tmp_path: Path) -> No
     assert (ehr.at_sample, smote.at_sample) == ("", '["k"]')
 
 
+def test_trials_that_differ_in_how_they_sample_share_one_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = replace(planned(tmp_path)["none"], generator="fakes:Tunes", params="{}", tune='{"time_s": 99, "trials": 4}')
+    kept = {}
+    for shares in (True, False):
+        if not shares:
+            monkeypatch.setattr(generators, "at_sample", lambda name: ())
+        folder = tmp_path / str(shares)
+        store = alone(cell, folder, monkeypatch)
+        kept[shares] = [(t["params"], t["value"]) for t in store.note(cell.key, "tuned")["trials"]]
+        assert len(fits(folder)) == (2 if shares else 5)  # the last is the cell's own
+        assert not store.trials(cell.key).exists()
+    assert kept[True] == kept[False]
+    assert len({value for _, value in kept[True]}) == 4
+
+
 # --- what generators say ---
 
 

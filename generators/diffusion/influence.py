@@ -6,13 +6,24 @@ descent on a drawn subject (x, y) lowers the mean loss over D, to first order, b
 minus of the paper's Eq. 22 would make it less so.)
 """
 
+import warnings
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.func import functional_call
 
 Weights = dict[str, Tensor]
 
+with warnings.catch_warnings():  # torch's, of its own code, when forward mode is used for the first time
+    warnings.simplefilter("ignore", DeprecationWarning)
+    with forward_ad.dual_level():
+        forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
 
-def losses(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+
+def losses(net: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy (b,) of each subject."""
     return nn.functional.binary_cross_entropy_with_logits(net(x), y.to(x.dtype), reduction="none")
 
@@ -44,13 +55,17 @@ def alignment(net: nn.Module, g: Weights, x: Tensor, y: Tensor) -> Tensor:
 
 
 def influence(net: nn.Module, g: Weights, x: Tensor, y: Tensor) -> Tensor:
-    """J (b, c, l): the gradient by x of <G, grad_phi l(x, y)>, of a whole batch in one forward and two backward passes.
+    """J (b, c, l): the gradient by x of <G, grad_phi l(x, y)>, of a whole batch at once.
 
-    A subject's loss knows only its own x (nets here have no batch normalisation), so the sum over the batch mixes none.
+    It is how the gradient by x changes as the weights move along G: one forward and one backward pass that carry their
+    derivative along G (forward over reverse; torch's LayerNorm is wrong the other way round). A subject's loss knows
+    only its own x (nets here have no batch normalisation), so the sum over the batch mixes none.
     """
     x = x.detach().requires_grad_()
-    with torch.enable_grad():
-        return torch.autograd.grad(alignment(net, g, x, y), x)[0]
+    with forward_ad.dual_level(), torch.enable_grad():
+        moving = {name: forward_ad.make_dual(p.detach(), g[name]) for name, p in net.named_parameters()}
+        slope = torch.autograd.grad(losses(partial(functional_call, net, moving), x, y).sum(), x)[0]
+        return forward_ad.unpack_dual(slope).tangent
 
 
 def label_gradient(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -67,11 +67,12 @@ class TarDiff(Generator):
 
     steps, batch, lr, ema, loss ("l1" or "l2", of numbers): training. predict: what the network says. "eps" is
     published. "v": of a number gamma eps - beta x0, which is as exact where little signal is left as where there is
-    much, from a linear guess on; of a flag, a level or a mask what its context adds to the log-odds of train and of its
-    own noisy value, which are known. width, blocks, dropout: U-Net (published: 64 channels, 20,000 steps of 256; the
-    defaults fit a CPU). grid: steps of the diffusion. sample_steps: how many of them sampling visits; sampler: "ddim"
-    or "ddpm". calibrate: match numbers' marginals to train's (under "eps" all marginals). cover: share of subjects
-    whose whole length fits the grid of a longitudinal table.
+    much, from a linear guess on; of a flag, a level or a mask what its context adds to the log-odds of its class and of
+    its own noisy value, which are known. width, blocks, dropout: U-Net (published: 64 channels, 20,000 steps of 256;
+    the defaults fit a CPU). grid: steps of the diffusion. sample_steps: how many of them sampling visits. sampler:
+    "ddpm" (ancestral; flags, levels and masks are drawn at every step) or "ddim". calibrate: match numbers' marginals
+    to train's (under "eps" all marginals). cover: share of subjects whose whole length fits the grid of a longitudinal
+    table.
 
     guidance_scale: 0 for none; by how many standard deviations of the step's noise the mean moves: in the unit
     "typical" that of a subject with a J of median size, others in proportion to theirs (at most ten times); in the unit
@@ -115,12 +116,13 @@ class TarDiff(Generator):
 
     @classmethod
     def suggest(cls, trial: Any) -> dict[str, Any]:
-        """Rate, regularisation, loss and the strength of guidance."""
+        """Rate, regularisation, loss, what guides and how far."""
         return {
             "lr": trial.suggest_float("lr", 3e-4, 3e-3, log=True),
             "dropout": trial.suggest_float("dropout", 0.0, 0.3),
             "loss": trial.suggest_categorical("loss", ["l1", "l2"]),
-            "guidance_scale": trial.suggest_categorical("guidance_scale", [0.0, 0.03, 0.1, 0.3]),
+            "guide": trial.suggest_categorical("guide", ["influence", "label"]),
+            "guidance_scale": trial.suggest_categorical("guidance_scale", [0.0, 0.003, 0.01, 0.03]),
         }
 
     def fit(

@@ -10,7 +10,7 @@ from bench.draw import draw, embedded
 from bench.errors import BenchError
 from bench.mirror import runs
 from bench.run import run_cell
-from bench.store import Store
+from bench.store import Store, read_parquet
 from bench.suite import Suite, cells, find_suite
 from conftest import write
 from generators.diffusion.toy import ways
@@ -73,6 +73,23 @@ def test_points_are_drawn_of_shareable_data_alone(stored: tuple[Suite, Store], m
     monkeypatch.setattr("bench.collect.cells", private)
     draw(suite, store, None, **chosen)
     assert used == ["scatter", "density"]
+
+
+def test_the_drawn_minority_is_shown_and_the_samples_positives_where_none_was_asked_for(
+    stored: tuple[Suite, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite, plain = stored
+    said = []
+    monkeypatch.setattr(pictures, "scatter", lambda points, about, **k: said.append(about) or PNG)
+    asked = Store.open(tmp_path / "store")
+    (cell,) = (c for c, _, _ in cells(suite, None) if c.generator == "gaussian")
+    asked.add(cell)
+    run_cell(cell, asked, data_dir=None, metric_names=["condition_rate_score"], phase=lambda name: None)
+    for store in (plain, asked):
+        draw(suite, store, None, **{**NO_CHOICE, "labels": ["gaussian"]})
+    drawn = [int(about.split("synth ")[1].split(" ")[0].replace(",", "").rstrip(".")) for about in said]
+    y = read_parquet(plain.samples(cell.key) / "synth.parquet")["fraud"]
+    assert drawn == [y.sum(), 2 * (len(y) - 2 * y.sum())]  # as many positives as train has; twice what balance lacks
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def suite(folder: Path, text: str):
 
 
 def test_packaged_suites_are_sound() -> None:
-    assert known_suites() == ["codes", "frauds", "full", "guided", "open", "rare", "smoke"]
+    assert known_suites() == ["codes", "frauds", "full", "guided", "guides", "open", "rare", "smoke"]
     for name in known_suites():
         found = find_suite(name)
         assert found.name == name

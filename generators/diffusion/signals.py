@@ -4,7 +4,8 @@ A longitudinal table's channels are its varying columns, one mask channel per nu
 held constant over the length. A flat table's features are the length of a single channel. Every channel (of a flat
 table every place) has a normaliser of its own, fitted on train: numbers by their ranks, then all to mean 0 and standard
 deviation 1. Where a number is missing, its channel runs on between the values beside the gap (from the first and the
-last one outwards), and its mask says so; a subject without any value holds train's median.
+last one outwards), and its mask says so; a subject without any value holds train's median, and a channel of its own may
+say that there is none.
 """
 
 from __future__ import annotations
@@ -26,27 +27,40 @@ FEW = 20  # subjects like the average of all that each class has beside its own
 @dataclass(frozen=True)
 class Signals:
     """kinds: of each channel, or of each place of a flat table: "number", "gap" (the mask of the number before it),
-    "bool" or "category". center, spread: (c, 1) of a longitudinal table, (1, l) of a flat one."""
+    "bool" or "category". center, spread: (c, 1) of a longitudinal table, (1, l) of a flat one. never: masks of numbers
+    that some subjects have no value of; a last channel each says of whom."""
 
     view: Series
     kinds: tuple[str, ...]
     center: np.ndarray
     spread: np.ndarray
+    never: tuple[int, ...] = ()
 
     @classmethod
     def fit(
-        cls, table: pd.DataFrame, *, static: Sequence[str] = (), without: Sequence[str] = (), cover: float = 1.0
-    ) -> Self:
-        """Fit on train; arguments as in Series.fit."""
+        cls, table: pd.DataFrame, *, static: Sequence[str] = (), without: Sequence[str] = (), cover: float = 1.0,
+        absences: bool = False,
+    ) -> Self:  # fmt: skip
+        """Fit on train; arguments as in Series.fit. absences: a channel for each number of a longitudinal table that
+        some subjects have no value of: hour by hour, a mask that is set throughout is hard to draw."""
         view = Series.fit(table, static=static, scale="quantile", cover=cover, without=without)
         kinds = [kind for column in _columns(view) for kind in _kinds(column)]
         if view.layout.steps and not view.layout.same_length:
             kinds.append("number")  # the length, last of the static features
+        zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
+        never: tuple[int, ...] = ()
+        if absences and view.layout.steps:
+            varying = sum(c.width for c in view.layout.varying)
+            masks = tuple(f for f in range(varying) if kinds[f] == "gap")
+            x = cls(view, tuple(kinds), zero, one, masks).transform(table)
+            often = x[:, x.shape[1] - len(masks) :, 0].mean(axis=0)
+            never = tuple(f for f, share in zip(masks, often, strict=True) if 0 < share < 1)
+            kinds += ["bool"] * len(never)
         shape, along = ((-1, 1), (0, 2)) if view.layout.steps else ((1, -1), 0)
         least = np.array([1e-3 if kind == "number" else LEAST_BINARY_SPREAD for kind in kinds])
-        x = cls(view, tuple(kinds), np.zeros(1, np.float32), np.ones(1, np.float32)).transform(table)
+        x = cls(view, tuple(kinds), zero, one, never).transform(table)
         spread = np.maximum(x.std(axis=along).ravel(), least).astype(np.float32)
-        return cls(view, tuple(kinds), x.mean(axis=along).reshape(shape), spread.reshape(shape))
+        return cls(view, tuple(kinds), x.mean(axis=along).reshape(shape), spread.reshape(shape), never)
 
     def transform(self, table: pd.DataFrame) -> np.ndarray:
         """Signals (n, c, l) float32 of a table's subjects, in the order they come."""
@@ -54,7 +68,10 @@ class Signals:
         x = np.ascontiguousarray(grid.transpose(0, 2, 1))
         if self.view.layout.steps:
             self._bridge(x, table)
-            x = np.concatenate([x, np.repeat(static[:, :, None], x.shape[2], axis=2)], axis=1)
+            after = np.arange(x.shape[2]) >= self.view.layout.lengths(table)[:, None]  # (n, l)
+            absent = ((x[:, self.never] > 0.5) | after[:, None]).all(axis=2)
+            still = np.hstack([static, absent.astype(np.float32)])
+            x = np.concatenate([x, np.repeat(still[:, :, None], x.shape[2], axis=2)], axis=1)
         return ((x - self.center) / self.spread).astype(np.float32)
 
     def inverse(self, x: np.ndarray, *, held: Mapping[str, pd.Series] | None = None) -> pd.DataFrame:
@@ -62,8 +79,10 @@ class Signals:
         x = x * self.spread + self.center
         if not self.view.layout.steps:
             return self.view.inverse(x.transpose(0, 2, 1), x[:, 0, :0], held=held)
-        varying = sum(c.width for c in self.view.layout.varying)
-        return self.view.inverse(x[:, :varying].transpose(0, 2, 1), x[:, varying:].mean(axis=2), held=held)
+        varying, end = sum(c.width for c in self.view.layout.varying), x.shape[1] - len(self.never)
+        for f, absent in zip(self.never, x[:, end:].mean(axis=2).T > 0.5, strict=True):
+            x[absent, f] = 1
+        return self.view.inverse(x[:, :varying].transpose(0, 2, 1), x[:, varying:end].mean(axis=2), held=held)
 
     def values(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Which features have two values, and the low and the high one, shaped as `center` (of a number, of no use)."""

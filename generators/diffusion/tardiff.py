@@ -131,7 +131,9 @@ class TarDiff(Generator):
     ) -> Self:  # fmt: skip
         """Learn to see x0 behind the noise; then downstream models with their G, where there is a target with enough
         subjects; then how what is drawn must be bent to train's marginals."""
-        self.signals_ = Signals.fit(train, static=static, without=[target] if target else [], cover=self.cover)
+        self.signals_ = Signals.fit(
+            train, static=static, without=[target] if target else [], cover=self.cover, absences=True
+        )
         y = labels(train, target)
         x = self.signals_.lend(self.signals_.transform(train), y, np.random.default_rng(seed))
         self.target_, self.rate_ = target, float(y.mean())
@@ -177,9 +179,8 @@ class TarDiff(Generator):
         """Signals (n, c, l) of classes y (n,), as the diffusion draws them."""
         at = device()
         net = with_weights(self._net(*self.low_.shape), self.weights_).to(at)
-        guides = (
-            [g.to(at) for g in self._guides(self.guide_net, self.guide_set)] if guided and self.guidance_scale else []
-        )
+        guides = self._guides(self.guide_net, self.guide_set) if guided and self.guidance_scale else []
+        guides = [g.to(at) for g in guides]
         bounds = tuple(torch.from_numpy(b).to(at) for b in (self.low_, self.high_))
         dice = torch.Generator().manual_seed(seed)
         parts = []

@@ -52,11 +52,12 @@ def arm(base: TarDiff, **params) -> TarDiff:
 # --- signals ---
 
 
+@pytest.mark.parametrize("absences", [False, True])
 @pytest.mark.parametrize("shape", TABLES)
-def test_signals_come_back(shape: str) -> None:
+def test_signals_come_back(shape: str, absences: bool) -> None:
     data = open_dataset(TABLES[shape], None).load()
     table, target = data.table, data.roles.target
-    view = Signals.fit(table, static=data.roles.static, without=[target])
+    view = Signals.fit(table, static=data.roles.static, without=[target], absences=absences)
     x = view.transform(table)
     assert np.isfinite(x).all()
     back = view.inverse(x, held={target: pd.Series(labels(table, target) == 1)})
@@ -68,6 +69,21 @@ def test_signals_come_back(shape: str) -> None:
             assert np.allclose(mine / size, theirs / size, atol=2e-2, equal_nan=True), column
         else:
             assert (pd.Series(mine).astype(str) == pd.Series(theirs).astype(str)).mean() > 0.99, column
+
+
+def test_whom_a_number_was_never_measured_of_is_told_by_a_channel() -> None:
+    table, target, static = stays()
+    table = table.assign(Temp=table["Temp"].mask(table.index.get_level_values("subject") % 3 == 0))
+    without = table["Temp"].isna().groupby("subject").transform("all")
+    view, plain = (Signals.fit(table, static=static, without=[target], absences=a) for a in (True, False))
+    x = view.transform(table)
+    (mask,) = view.never
+    assert (plain.never, view.kinds[:-1], view.kinds[-1]) == ((), plain.kinds, "bool")
+    assert np.array_equal(x[:, -1, 0] > 0, without[::24])
+    assert x[:, :-1] == pytest.approx(plain.transform(table))
+    x[:, mask] = x[:, mask].min()  # as if all were measured: the channel decides
+    gone = view.inverse(x, held={target: pd.Series(labels(table, target) == 1)})["Temp"].isna()
+    assert np.array_equal(gone, without)
 
 
 def test_every_channel_has_a_normaliser_of_its_own() -> None:

@@ -84,6 +84,12 @@ class Signals:
             x[absent, f] = 1
         return self.view.inverse(x[:, :varying].transpose(0, 2, 1), x[:, varying:end].mean(axis=2), held=held)
 
+    def still(self) -> np.ndarray:
+        """Which channels are constant over the length (c, 1): those of static features; none of a flat table."""
+        layout = self.view.layout
+        varying = sum(c.width for c in layout.varying) if layout.steps else len(self.center)
+        return np.arange(len(self.center))[:, None] >= varying
+
     def values(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Which features have two values, and the low and the high one, shaped as `center` (of a number, of no use)."""
         two = np.array([kind != "number" for kind in self.kinds]).reshape(self.center.shape)

@@ -68,7 +68,7 @@ class TarDiff(Generator):
     steps, batch, lr, ema, loss ("l1" or "l2", of numbers): training. predict: what the network says. "eps" is
     published. "v": of a number gamma eps - beta x0, which is as exact where little signal is left as where there is
     much, from a linear guess on; of a flag, a level or a mask what its context adds to the log-odds of its class and of
-    its own noisy value, which are known. width, blocks, dropout: U-Net (published: 64 channels, 20,000 steps of 256;
+    its own noisy values, which are known. width, blocks, dropout: U-Net (published: 64 channels, 20,000 steps of 256;
     the defaults fit a CPU). grid: steps of the diffusion. sample_steps: how many of them sampling visits. sampler:
     "ddpm" (ancestral; flags, levels and masks are drawn at every step) or "ddim". calibrate: match numbers' marginals
     to train's (under "eps" all marginals). cover: share of subjects whose whole length fits the grid of a longitudinal
@@ -139,6 +139,7 @@ class TarDiff(Generator):
         self.target_, self.rate_ = target, float(y.mean())
         self.low_, self.high_ = x.min(axis=0), x.max(axis=0)
         self.odds_ = self.signals_.log_odds(x, y)
+        self.still_ = self.signals_.still()
         self.moments_ = moments(x, y, seed=seed) if self.predict == "v" else {}
         self.weights_ = self._train(x, y, seed, log)
         self.frequencies_ = main_frequencies(x)
@@ -222,17 +223,23 @@ class TarDiff(Generator):
 
     def _decided(self, x0: Tensor, dice: torch.Generator) -> Tensor:
         """x0 with one of its two values, drawn by what is expected of it, where a feature is a flag, a level or a mask:
-        the step's kernel is then exact for each of them, however long the step."""
+        the step's kernel is then exact for each of them, however long the step. What is constant over the length is
+        drawn once for all of it."""
         if self.predict == "eps":
             return x0
-        two, low, high = (torch.from_numpy(v).to(x0.device) for v in self.signals_.values())
+        two, low, high, still = (torch.from_numpy(v).to(x0.device) for v in (*self.signals_.values(), self.still_))
         chance = (x0 - low) / (high - low)
-        return torch.where(two, torch.where(torch.rand(x0.shape, generator=dice).to(x0) < chance, high, low), x0)
+        chance = torch.where(still, chance.mean(dim=2, keepdim=True), chance)
+        u = torch.rand(x0.shape, generator=dice).to(x0)
+        u = torch.where(still, u[:, :, :1], u)
+        return torch.where(two, torch.where(u < chance, high, low), x0)
 
     def _logit(self, out: Tensor, x: Tensor, y: Tensor, g: float | Tensor, b: float | Tensor) -> Tensor:
-        """Log-odds that a feature of two values has the high one, by Bayes: its class's, its context's and its own."""
+        """Log-odds that a feature of two values has the high one, by Bayes: its class's, its context's and its own,
+        which of one that is constant over the length is what all places say together."""
         _, low, high = (torch.from_numpy(v).to(x.device) for v in self.signals_.values())
         own = g * (high - low) * (x - g * (high + low) / 2) / b**2
+        own = torch.where(torch.from_numpy(self.still_).to(x.device), own.sum(dim=2, keepdim=True), own)
         return torch.from_numpy(self.odds_).to(x.device)[y] + out + own
 
     def _move(

@@ -78,6 +78,7 @@ def test_whom_a_number_was_never_measured_of_is_told_by_a_channel() -> None:
     view, plain = (Signals.fit(table, static=static, without=[target], absences=a) for a in (True, False))
     x = view.transform(table)
     (mask,) = view.never
+    assert view.still().ravel().tolist() == [False] * 14 + [True] * (x.shape[1] - 14)
     assert (plain.never, view.kinds[:-1], view.kinds[-1]) == ((), plain.kinds, "bool")
     assert np.array_equal(x[:, -1, 0] > 0, without[::24])
     assert x[:, :-1] == pytest.approx(plain.transform(table))
@@ -211,11 +212,24 @@ def test_flags_come_out_as_flags_and_as_often_as_the_network_says(sampler: str, 
     assert ((x[:, 0, 0] > 0) & (x[:, 0, 1] > 0)).mean() == pytest.approx(0.25**2, abs=0.02)
 
 
-def chain(made: TarDiff, net: nn.Module, kind: str, center: float) -> np.ndarray:
+def test_a_flag_that_is_constant_is_drawn_once_for_its_whole_length() -> None:
+    """Both places are the same flag, one in twenty: their noisy values say so, and the network knows the rate."""
+
+    class Rare(nn.Module):
+        def forward(self, x: torch.Tensor, share: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return torch.full_like(x, np.log(0.05 / 0.95))  # in train every second one is set
+
+    found = {still: chain(make("tardiff", sample_steps=8), Rare(), "bool", 0.5, still) > 0 for still in (False, True)}
+    assert (found[True][:, 0, 0] == found[True][:, 0, 1]).all()
+    assert found[True].mean() == pytest.approx(0.05, abs=0.01)
+    assert (found[False][:, 0, 0] & found[False][:, 0, 1]).mean() < 0.01  # of two flags both are rarely set
+
+
+def chain(made: TarDiff, net: nn.Module, kind: str, center: float, still: bool = False) -> np.ndarray:
     """4,000 signals (n, 1, 2) drawn by a network, of features of a kind."""
     spread = 1.0 if kind == "number" else 0.5
     made.signals_ = Signals(None, (kind, kind), np.full((1, 2), center, "f"), np.full((1, 2), spread, "f"))
-    made.odds_ = np.zeros((2, 1, 2), "f")
+    made.odds_, made.still_ = np.zeros((2, 1, 2), "f"), np.full((1, 1), still)
     dice = torch.Generator().manual_seed(0)
     noise = torch.randn(4_000, 1, 2, generator=dice)
     bounds = (torch.full((1, 2), -9.0), torch.full((1, 2), 9.0))

@@ -90,6 +90,15 @@ class Signals:
         varying = sum(c.width for c in layout.varying) if layout.steps else len(self.center)
         return np.arange(len(self.center))[:, None] >= varying
 
+    def levels(self) -> list[tuple[int, int]]:
+        """From where to where the levels of each category stand: among the channels, or the places of a flat table."""
+        found, at = [], 0
+        for column in _columns(self.view):
+            if column.kind == "category" and column.width > 1:
+                found.append((at, at + column.width))
+            at += column.width
+        return found
+
     def values(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Which features have two values, and the low and the high one, shaped as `center` (of a number, of no use)."""
         two = np.array([kind != "number" for kind in self.kinds]).reshape(self.center.shape)

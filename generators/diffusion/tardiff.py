@@ -62,6 +62,18 @@ def evenly(steps: int, n: int, dice: torch.Generator) -> Tensor:
     return (shares * steps).long().clamp(max=steps - 1)
 
 
+def against(s: Tensor, axis: int) -> Tensor:
+    """Log-odds of each of k alternatives along an axis, of log-weights s, against all the others together.
+
+    >>> against(torch.tensor([0.5, 0.3, 0.2]).log(), 0).exp().double().numpy().round(3).tolist()
+    [1.0, 0.429, 0.25]
+    """
+    s = s.movedim(axis, -1)
+    itself = torch.eye(s.shape[-1], dtype=torch.bool, device=s.device)
+    others = s[..., None, :].masked_fill(itself, -torch.inf).logsumexp(dim=-1)
+    return (s - others).movedim(-1, axis)
+
+
 class TarDiff(Generator):
     """Class-conditional diffusion of signals with target-oriented guidance.
 
@@ -139,7 +151,7 @@ class TarDiff(Generator):
         self.target_, self.rate_ = target, float(y.mean())
         self.low_, self.high_ = x.min(axis=0), x.max(axis=0)
         self.odds_ = self.signals_.log_odds(x, y)
-        self.still_ = self.signals_.still()
+        self.still_, self.levels_ = self.signals_.still(), self.signals_.levels()
         self.moments_ = moments(x, y, seed=seed) if self.predict == "v" else {}
         self.weights_ = self._train(x, y, seed, log)
         self.frequencies_ = main_frequencies(x)
@@ -223,24 +235,42 @@ class TarDiff(Generator):
 
     def _decided(self, x0: Tensor, dice: torch.Generator) -> Tensor:
         """x0 with one of its two values, drawn by what is expected of it, where a feature is a flag, a level or a mask:
-        the step's kernel is then exact for each of them, however long the step. What is constant over the length is
-        drawn once for all of it."""
+        the step's kernel is then exact for each of them, however long the step. Of a category one level is drawn; what
+        is constant over the length is drawn once for all of it."""
         if self.predict == "eps":
             return x0
         two, low, high, still = (torch.from_numpy(v).to(x0.device) for v in (*self.signals_.values(), self.still_))
         chance = (x0 - low) / (high - low)
-        chance = torch.where(still, chance.mean(dim=2, keepdim=True), chance)
         u = torch.rand(x0.shape, generator=dice).to(x0)
         u = torch.where(still, u[:, :, :1], u)
-        return torch.where(two, torch.where(u < chance, high, low), x0)
+        drawn = u < chance
+        axis = self._axis()
+        for start, end in self.levels_:
+            share, of_it = chance.narrow(axis, start, end - start), drawn.narrow(axis, start, end - start)
+            top = (share / share.sum(dim=axis, keepdim=True).clamp(min=1e-12)).cumsum(dim=axis)
+            level = (u.narrow(axis, start, 1) >= top).sum(dim=axis, keepdim=True).clamp(max=end - start - 1)
+            of_it.zero_().scatter_(axis, level, True)
+        return torch.where(two, torch.where(drawn, high, low), x0)
 
     def _logit(self, out: Tensor, x: Tensor, y: Tensor, g: float | Tensor, b: float | Tensor) -> Tensor:
-        """Log-odds that a feature of two values has the high one, by Bayes: its class's, its context's and its own,
-        which of one that is constant over the length is what all places say together."""
-        _, low, high = (torch.from_numpy(v).to(x.device) for v in self.signals_.values())
+        """Log-odds that a feature of two values has the high one, by Bayes: its class's, its context's and its own.
+
+        What is constant over the length has the evidence of all its places; a level has it against the other levels'.
+        """
+        _, low, high, still = (torch.from_numpy(v).to(x.device) for v in (*self.signals_.values(), self.still_))
         own = g * (high - low) * (x - g * (high + low) / 2) / b**2
-        own = torch.where(torch.from_numpy(self.still_).to(x.device), own.sum(dim=2, keepdim=True), own)
-        return torch.from_numpy(self.odds_).to(x.device)[y] + out + own
+        own = torch.where(still, own.sum(dim=2, keepdim=True), own)
+        out = torch.where(still, out.mean(dim=2, keepdim=True), out)
+        odds = torch.from_numpy(self.odds_).to(x.device)[y]
+        logit, weight = odds + own, nn.functional.logsigmoid(odds) + own
+        for start, end in self.levels_:
+            level = (self._axis(), start, end - start)
+            logit.narrow(*level).copy_(against(weight.narrow(*level), self._axis()))
+        return logit + out
+
+    def _axis(self) -> int:
+        """Along which axis of signals (b, c, l) the features stand."""
+        return 1 if self.signals_.center.shape[1] == 1 else 2
 
     def _move(
         self, guides: list[Guide], x: Tensor, x0: Tensor, y: Tensor, t: float, to: float, sigma: float

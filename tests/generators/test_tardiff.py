@@ -225,11 +225,24 @@ def test_a_flag_that_is_constant_is_drawn_once_for_its_whole_length() -> None:
     assert (found[False][:, 0, 0] & found[False][:, 0, 1]).mean() < 0.01  # of two flags both are rarely set
 
 
-def chain(made: TarDiff, net: nn.Module, kind: str, center: float, still: bool = False) -> np.ndarray:
+def test_of_a_category_one_level_is_drawn() -> None:
+    """Two levels, the first of nine in ten, which the network knows; drawn each alone, a tenth would be neither."""
+
+    class Nine(nn.Module):
+        def forward(self, x: torch.Tensor, share: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([np.log(9), -np.log(9)]).float().expand(x.shape)  # in train they are as common
+
+    x = chain(make("tardiff", sample_steps=8), Nine(), "category", 0.5, levels=[(0, 2)]) > 0
+    assert (x[:, 0, 0] != x[:, 0, 1]).all()
+    assert x[:, 0, 0].mean() == pytest.approx(0.9, abs=0.02)
+
+
+def chain(made: TarDiff, net: nn.Module, kind: str, center: float, still: bool = False, levels=()) -> np.ndarray:
     """4,000 signals (n, 1, 2) drawn by a network, of features of a kind."""
     spread = 1.0 if kind == "number" else 0.5
     made.signals_ = Signals(None, (kind, kind), np.full((1, 2), center, "f"), np.full((1, 2), spread, "f"))
     made.odds_, made.still_ = np.zeros((2, 1, 2), "f"), np.full((1, 1), still)
+    made.levels_ = levels
     dice = torch.Generator().manual_seed(0)
     noise = torch.randn(4_000, 1, 2, generator=dice)
     bounds = (torch.full((1, 2), -9.0), torch.full((1, 2), 9.0))

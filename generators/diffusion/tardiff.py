@@ -128,12 +128,13 @@ class TarDiff(Generator):
 
     @classmethod
     def suggest(cls, trial: Any) -> dict[str, Any]:
-        """Rate, regularisation, loss, what guides and how far."""
+        """Rate, regularisation, loss, what guides, by whose gradients and how far."""
         return {
             "lr": trial.suggest_float("lr", 3e-4, 3e-3, log=True),
             "dropout": trial.suggest_float("dropout", 0.0, 0.3),
             "loss": trial.suggest_categorical("loss", ["l1", "l2"]),
             "guide": trial.suggest_categorical("guide", ["influence", "label"]),
+            "guide_set": trial.suggest_categorical("guide_set", ["all", "minority"]),
             "guidance_scale": trial.suggest_categorical("guidance_scale", [0.0, 0.003, 0.01, 0.03]),
         }
 

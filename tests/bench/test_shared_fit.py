@@ -234,14 +234,19 @@ def test_a_damaged_fit_is_made_again_once_for_all(tmp_path: Path, monkeypatch) -
 
 
 def test_tuned_arms_are_fitted_each_with_its_own_parameters(tmp_path: Path, monkeypatch) -> None:
-    arms = planned(tmp_path, seconds=0.0, more="[tune]\ntrials = 2\n")
+    arms = planned(tmp_path, seconds=0.0, more="[tune]\ntrials = 4\n")
+    expected = []
     for cell in arms.values():
         store = alone(cell, tmp_path, monkeypatch)
-    assert len(fits(tmp_path)) == 2 * (2 + 1)
-    for at, cell in enumerate(arms.values()):
         assert check_stage(store.fit(cell.key))
-        depth = store.note(cell.key, "tuned")["params"]["depth"]
-        assert fits(tmp_path)[3 * at + 2] == f"{depth} {cell.seed('fit')}"
+        tuned = store.note(cell.key, "tuned")
+        depths = [trial["params"]["depth"] for trial in tuned["trials"]]
+        changed = [d for d, before in zip(depths, [None, *depths], strict=False) if d != before]
+        assert len(depths) == 4
+        assert len(changed) > 1
+        expected += [f"{depth} {cell.seed('tune')}" for depth in changed]
+        expected.append(f"{tuned['params']['depth']} {cell.seed('fit')}")
+    assert fits(tmp_path) == expected
 
 
 def test_a_cell_whose_fit_is_being_made_waits_and_is_no_failure(tmp_path: Path, monkeypatch) -> None:

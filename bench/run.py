@@ -154,7 +154,7 @@ def fitted(
     """The cell's generator, fitted: loaded where this cell or one that shares its fit has stored it, else fitted and
     stored. Raises Busy where another process is making that fit."""
     generator = generators.make(cell.generator, **params, **handed)
-    if not (callable(getattr(generator, "save", None)) and callable(getattr(generator, "load", None))):
+    if not can_be_kept(generator):
         enter("fit")
         return fit(generator, train, data, seed=cell.seed("fit"))
     folder = store.fit(cell.fit_key)
@@ -165,11 +165,16 @@ def fitted(
             return generator.load(folder)
         enter("fit")
         generator = fit(generator, train, data, seed=cell.seed("fit"))
-        _keep(generator, folder, cell.generator)
+        keep(generator, folder, cell.generator)
     return generator
 
 
-def _keep(generator: Any, folder: Path, name: str) -> None:
+def can_be_kept(generator: Any) -> bool:
+    """Whether a generator, perhaps a user's own, has `save` and `load`."""
+    return all(callable(getattr(generator, verb, None)) for verb in ("save", "load"))
+
+
+def keep(generator: Any, folder: Path, name: str) -> None:
     """Store a fit; one of a user's own that cannot be saved is not."""
     try:
         with stage(folder) as new:

@@ -139,7 +139,7 @@ def _fitted(
     name: str, params: Mapping[str, Any], source: Source, data: Data, train: pd.DataFrame, seed: int, folder: Path
 ) -> Any:  # fmt: skip
     """A trial's generator, fitted. The last fit is kept in a folder, for trials that differ only in how they sample."""
-    from bench.run import fit, hand_over
+    from bench.run import can_be_kept, fit, hand_over, keep
 
     generator = generators.make(name, **params, **hand_over(name, source))
     later = generators.at_sample(name)
@@ -148,10 +148,9 @@ def _fitted(
     if kept.exists():
         return generator.load(kept)
     generator = fit(generator, train, data, seed=seed)
-    if later:
+    if later and can_be_kept(generator):
         shutil.rmtree(folder, ignore_errors=True)
-        kept.mkdir(parents=True)
-        generator.save(kept)
+        keep(generator, kept, name)
     return generator
 
 

@@ -133,3 +133,9 @@ class Tunes(Arms):
     @classmethod
     def suggest(cls, trial):
         return {"noise": trial.suggest_float("noise", 0.0, 1.0)}
+
+
+class TunesUnsaved(Tunes):
+    """The same, of a user who has written no `save`."""
+
+    save = None

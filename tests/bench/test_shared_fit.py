@@ -138,6 +138,14 @@ def test_trials_that_differ_in_how_they_sample_share_one_fit(tmp_path: Path, mon
     assert len({value for _, value in kept[True]}) == 4
 
 
+def test_trials_of_a_generator_that_cannot_be_saved_are_fitted_each(tmp_path: Path, monkeypatch) -> None:
+    budget = '{"time_s": 99, "trials": 3}'
+    cell = replace(planned(tmp_path)["none"], generator="fakes:TunesUnsaved", params="{}", tune=budget)
+    store = alone(cell, tmp_path, monkeypatch)
+    assert [t["state"] for t in store.note(cell.key, "tuned")["trials"]] == ["COMPLETE"] * 3
+    assert len(fits(tmp_path)) == 3 + 1
+
+
 # --- what generators say ---
 
 

@@ -65,7 +65,7 @@ _ROWS = (
     ),
     Row(
         "gaussian", "generators.gaussian:Gaussian", "classical", ALL, "a Gaussian per class, behind monotone scales",
-        "Liu, Lafferty and Wasserman 2009, JMLR 10:2295; Fan et al. 2017, doi:10.1111/rssb.12168", version=2,
+        "Liu, Lafferty and Wasserman 2009, JMLR 10:2295; Fan et al. 2017, doi:10.1111/rssb.12168", version=3,
     ),
     Row(
         "ou", "generators.diffusion.ou:OU", "diffusion", ("table",), "Ornstein-Uhlenbeck diffusion, class-conditional",

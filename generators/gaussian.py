@@ -258,12 +258,15 @@ def tetrachoric(covariance: np.ndarray, cut: np.ndarray) -> np.ndarray:
 
 
 def root(r: np.ndarray) -> np.ndarray:
-    """L (p, k) with rows of length 1 and L Lᵀ = r, or as near as dropping the negative eigenvalues comes."""
+    """L (p, p) with rows of length 1 and L Lᵀ = r, or as near as dropping the negative eigenvalues comes.
+
+    The symmetric root then: eigenvectors alone have a sign and an order that differ from machine to machine.
+    """
     try:
         return np.linalg.cholesky(r)
     except np.linalg.LinAlgError:
         value, vector = np.linalg.eigh(r)
-        factors = vector[:, value > 0] * np.sqrt(value[value > 0])
+        factors = (vector * np.sqrt(np.maximum(value, 0))) @ vector.T
         return factors / np.linalg.norm(factors, axis=1, keepdims=True)
 
 

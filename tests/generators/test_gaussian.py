@@ -208,6 +208,13 @@ def test_root_of_what_is_no_correlation_matrix_is_the_nearest_such() -> None:
     assert found[0, 1] == pytest.approx(-0.5, abs=0.01)
 
 
+def test_root_hangs_on_no_sign_or_order_of_eigenvectors() -> None:
+    """Two of its eigenvalues are equal, so that any noise turns their eigenvectors."""
+    bad = np.array([[1, -0.9, -0.9], [-0.9, 1, -0.9], [-0.9, -0.9, 1]])
+    noise = np.random.default_rng(0).normal(size=(3, 3))
+    assert root(bad + 1e-9 * (noise + noise.T)) == pytest.approx(root(bad), abs=1e-6)
+
+
 def test_a_category_is_calibrated() -> None:
     share = np.array([0.6, 0.05, 0.35, 0.0])
     u = np.random.default_rng(0).multivariate_normal(np.zeros(4), 0.5 * np.eye(4) + 0.5, 20_000)

@@ -35,6 +35,7 @@ def frame(found: Sequence[tuple[Any, Any, Record | None]], metric_names: list[st
     from leaderboards import COLUMNS
 
     rows = []
+    first: dict[str, str] = {}
     for cell, source, record in found:
         row = generators.find(cell.generator)
         facts = record.facts if record else {}
@@ -43,6 +44,7 @@ def frame(found: Sequence[tuple[Any, Any, Record | None]], metric_names: list[st
             "shape": source.row.shape,
             "subset": facts.get("subset", ""),
             "generator": cell.label,
+            "arm_of": first.setdefault(cell.generator, cell.label),
             "native": source.row.shape in row.native,
             "reference": row.family == "reference",
             "replicate": cell.replicate,

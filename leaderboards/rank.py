@@ -31,6 +31,11 @@ class Board:
         """One row per cell: dataset, generator, replicate, status, reason and what is known of both."""
         return self.frame.drop_duplicates(["dataset", "generator", "replicate"])
 
+    def whole(self, dataset: str, generator: str) -> bool:
+        """Whether every cell of a generator on a dataset is done."""
+        mine = self.cells[(self.cells["dataset"] == dataset) & (self.cells["generator"] == generator)]
+        return not mine.empty and bool((mine["status"] == "done").all())
+
     @cached_property
     def summary(self) -> pd.DataFrame:
         """Mean and interval over replicates of every score; index (dataset, generator, metric), in frame order."""

@@ -35,7 +35,7 @@ def tables(board: Board, dataset: str) -> str:
     values = frame[frame["value"].notna()]
     if set(NEEDED) - {m.partition("/")[0] for m in values["metric"]}:
         return ""
-    whole = [g for g in board.order if _done(board, dataset, g) and (values["generator"] == g).any()]
+    whole = [g for g in board.order if board.whole(dataset, g) and (values["generator"] == g).any()]
     if not whole:
         return ""
     shown = _shown(values[values["generator"].isin(whole)], first=whole[0])
@@ -106,8 +106,3 @@ def _best(values: pd.DataFrame, names: pd.DataFrame, generator: str) -> pd.DataF
 
 def _half(mean: float, low: float) -> str:
     return "" if pd.isna(low) else f" ±{mean - low:.3f}"
-
-
-def _done(board: Board, dataset: str, generator: str) -> bool:
-    mine = board.cells[(board.cells["dataset"] == dataset) & (board.cells["generator"] == generator)]
-    return not mine.empty and bool((mine["status"] == "done").all())

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from leaderboards import rare
+from leaderboards import arms, rare
 from leaderboards.rank import FAMILIES, Board
 from metrics import METRICS
 
@@ -190,7 +190,8 @@ def _dataset(board: Board, name: str) -> list[str]:
     heads = ["generator", *(_head(board, name, m) for m in shown)]
     text = tabulate(table, headers=heads, tablefmt="github", disable_numparse=True)
     facts_line = f"{'; '.join(facts)}. {_controls(board, done)}"
-    beside = [rare.tables(board, name) or _augmented(board, cells, known), _guidance(board, cells, known)]
+    beside = [arms.tables(board, name), rare.tables(board, name) or _augmented(board, cells, known)]
+    beside.append(_guidance(board, cells, known))
     return [f"## {name}", facts_line, text, _weak(board, name, known), _unable(board, name), *beside]
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from bench import collect
 from bench.cell import Cell
 from bench.errors import BenchError
+from bench.store import Store
 from bench.suite import cells, find_suite, known_suites
 from conftest import write
 
@@ -118,3 +120,12 @@ def test_seeds_by_purpose() -> None:
     assert replace(CELL, threads=4, label="x").seed("fit") == CELL.seed("fit")
     with pytest.raises(ValueError, match="unknown purpose"):
         CELL.seed("luck")
+
+
+def test_rows_of_one_generator_are_arms_of_its_first(tmp_path: Path) -> None:
+    suite = find_suite("guided")
+    found = collect.frame(collect.records(suite, Store.open(tmp_path / "store"), None), suite.metric_names)
+    arm_of = dict(zip(found["generator"], found["arm_of"], strict=True))
+    assert [arm_of[name] for name in ("copycat", "tardiff", "tardiff guided", "tardiff label")] == [
+        "copycat", "tardiff", "tardiff", "tardiff",
+    ]  # fmt: skip

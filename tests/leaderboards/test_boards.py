@@ -17,16 +17,20 @@ from metrics import METRICS
 REFERENCES = ("copycat", "marginal", "uniform")
 
 
-def frame(values: dict, *, replicates: int = 1, se: float = 0.01, datasets=("d",), off=(), native=True) -> pd.DataFrame:
-    """values: generator -> {metric: value}; off: (dataset, generator, replicate, status, reason) that are not done."""
+def frame(
+    values: dict, *, replicates: int = 1, se: float = 0.01, datasets=("d",), off=(), native=True, arm_of=None
+) -> pd.DataFrame:  # fmt: skip
+    """values: generator -> {metric: value}; off: (dataset, generator, replicate, status, reason) that are not done;
+    arm_of: generator -> the first row of its generator, where that is another."""
     lost = {o[:3]: o[3:] for o in off}
     rows = []
     for dataset in datasets:
         for generator, scores in values.items():
             for replicate in range(replicates):
                 status, reason = lost.get((dataset, generator, replicate), ("done", ""))
-                common = [dataset, "table", "", generator, native or generator in REFERENCES, generator in REFERENCES,
-                          replicate, status, reason]  # fmt: skip
+                reference, first = generator in REFERENCES, (arm_of or {}).get(generator, generator)
+                common = [dataset, "table", "", generator, first, native or reference, reference, replicate, status,
+                          reason]  # fmt: skip
                 for metric, value in scores.items() if status == "done" else [("", None)]:
                     one = value[replicate] if isinstance(value, list) else value
                     undefined = "" if one is not None else "no reason to be here"
@@ -292,3 +296,45 @@ def test_rare_events_have_one_table_a_judge_with_paired_gains() -> None:
 def test_without_all_four_scores_there_is_no_table_of_rare_events() -> None:
     found = {m: v for m, v in rare([0.3, 0.5], 0.1).items() if "recall" not in m}
     assert "Rare events" not in render.markdown(Board(frame({"a": found}, replicates=2)), title="t")
+
+
+def judged(base: list[float], gain: list[float], train: float) -> dict[str, list[float]]:
+    """TSTR of two judges, xgb .1 above their mean and rf .1 below it, and TRTR."""
+    tstr = [b + g for b, g in zip(base, gain, strict=True)]
+    out = {}
+    for metric in ("auroc", "auprc"):
+        for judge, more in (("", 0.0), ("/xgb", 0.1), ("/rf", -0.1)):
+            out[f"tstr_{metric}{judge}"] = [v + more for v in tstr]
+            out[f"trtr_{metric}{judge}"] = [b + more + train for b in base]
+    return out
+
+
+def test_arms_stand_beside_their_first_and_train_paired_by_replicate() -> None:
+    base, gain = [0.3, 0.5, 0.7], [0.0, 0.1, 0.2]
+    values = {
+        "a": judged(base, [0.0] * 3, 0.05),
+        "a moved": judged(base, gain, 0.05),
+        "b": judged(base, [0.01] * 3, 0.05),
+    }
+    board = Board(frame(values, replicates=3, arm_of={"a moved": "a"}))
+    parts = render.markdown(board, title="t").split("| TSTR, ")[1:]
+    assert [p.partition("|")[0].strip() for p in parts] == ["mean over judges", "judged by rf", "judged by xgb"]
+    wide, narrow = (t.ppf(0.975, 2) * sd * np.sqrt(1 / 3 + 200 / 800) for sd in (0.2, 0.1))
+    for part, more in zip(parts, (0.0, -0.1, 0.1), strict=True):
+        lines = [[c.strip() for c in line.split("|")[1:-1]] for line in ("| " + part).splitlines() if line[:1] == "|"]
+        assert lines[0][1:] == ["AUROC ↑", "less TRTR", "less a", "AUPRC ↑", "less TRTR", "less a"]
+        cells = {row[0]: row[1:4] for row in lines}
+        assert cells["a"] == [f"{0.5 + more:.3f} ±{wide:.3f}", "-0.050 ±0.000", "–"]
+        assert cells["a moved"][1:] == [f"+0.050 ±{narrow:.3f}", f"+0.100 ±{narrow:.3f}"]
+        assert cells["b"][1:] == ["-0.040 ±0.000", "–"]
+
+
+def test_arms_refuse_gaps_and_need_a_second_row() -> None:
+    base, none = [0.3, 0.5, 0.7], [0.0] * 3
+    values = {"a": judged(base, none, 0.0), "a moved": judged(base, [0.1] * 3, 0.0)}
+    assert "Arms" not in render.markdown(Board(frame(values, replicates=3)), title="t")
+    lost = frame(values, replicates=3, arm_of={"a moved": "a"}, off=[("d", "a moved", 1, "failed", "x")])
+    assert "Arms" not in render.markdown(Board(lost), title="t")
+    values["a"]["tstr_auroc"] = [0.3, None, 0.7]
+    text = render.markdown(Board(frame(values, replicates=3, arm_of={"a moved": "a"})), title="t")
+    assert re.search(r"\n\| a moved +\| 0.600 ±\S+ +\| \+0.100 ±0.000 +\| – ", text)

@@ -38,12 +38,13 @@ def tables(board: Board, dataset: str) -> str:
     first = arms["arm_of"].iloc[0] if arms["arm_of"].nunique() == 1 else "its first"
     titles = [COLUMNS[c][0].format(first=first) for c in shown]
     judges = ["", *sorted(set(judged["judge"]) - {""})]
+    references = set(frame.loc[frame["reference"], "generator"])
     parts = [
         "Arms: rows of one generator beside its first, and beside judges fitted on train (TRTR; weighted: with classes "
         "weighted alike), paired by replicate."
     ]
     for judge in judges if len(judges) > 2 else judges[:1]:
-        rows = [[g, *(_text(found, (judge, g, c)) for c in shown)] for g in whole]
+        rows = [[f"*{g}*" if g in references else g, *(_text(found, (judge, g, c)) for c in shown)] for g in whole]
         head = f"TSTR, judged by {judge}" if judge else "TSTR, mean over judges"
         parts.append(tabulate(rows, [head, *titles], tablefmt="github", disable_numparse=True))
     return "\n\n".join(parts)

@@ -327,6 +327,7 @@ def test_arms_stand_beside_their_first_and_train_paired_by_replicate() -> None:
         assert cells["a"] == [f"{0.5 + more:.3f} ±{wide:.3f}", "-0.050 ±0.000", "–"]
         assert cells["a moved"][1:] == [f"+0.050 ±{narrow:.3f}", f"+0.100 ±{narrow:.3f}"]
         assert cells["b"][1:] == ["-0.040 ±0.000", "–"]
+        assert cells["*copycat*"][1:] == ["+0.000 ±0.000", "–"]
 
 
 def test_arms_refuse_gaps_and_need_a_second_row() -> None:

@@ -311,11 +311,8 @@ def judged(base: list[float], gain: list[float], train: float) -> dict[str, list
 
 def test_arms_stand_beside_their_first_and_train_paired_by_replicate() -> None:
     base, gain = [0.3, 0.5, 0.7], [0.0, 0.1, 0.2]
-    values = {
-        "a": judged(base, [0.0] * 3, 0.05),
-        "a moved": judged(base, gain, 0.05),
-        "b": judged(base, [0.01] * 3, 0.05),
-    }
+    gains = {"a": [0.0] * 3, "a moved": gain, "b": [0.01] * 3, "copycat": [0.05] * 3}
+    values = {name: judged(base, more, 0.05) for name, more in gains.items()}
     board = Board(frame(values, replicates=3, arm_of={"a moved": "a"}))
     parts = render.markdown(board, title="t").split("| TSTR, ")[1:]
     assert [p.partition("|")[0].strip() for p in parts] == ["mean over judges", "judged by rf", "judged by xgb"]

@@ -11,6 +11,7 @@ from generators import ALL, REGISTRY, find, load_class, make, parameters
 from generators.base import Unsupported
 
 QUICK = {
+    "gan": {"steps": 10, "batch": 16, "width": 8, "noise": 4},
     "ou": {"steps": 30, "sample_steps": 5, "width": 16},
     "tardiff": {"steps": 10, "sample_steps": 3, "width": 8, "batch": 16},
     "ehr-d3pm": {"steps": 30, "sample_steps": 5, "width": 16},
@@ -66,7 +67,9 @@ def test_parameters_read_from_source_are_the_constructors(name: str) -> None:
 
 
 def test_unknown_parameters() -> None:
-    with pytest.raises(ValueError, match=r"no parameter 'kk': did you mean 'k'\? known: k, pool, cover"):
+    with pytest.raises(
+        ValueError, match=r"no parameter 'kk': did you mean 'k'\? known: k, variant, m, clusters, pool, cover"
+    ):
         make("smote", kk=3)
 
 

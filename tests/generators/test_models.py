@@ -1,4 +1,4 @@
-"""Beyond the contract: references, SMOTE, state on disk, the torch loop."""
+"""Beyond the contract: references, state on disk, the torch loop."""
 
 import json
 from pathlib import Path
@@ -86,47 +86,6 @@ def test_rejection_is_bounded() -> None:
     assert list(found.index) == list(range(40))
     with pytest.raises(Unsupported, match=r"found 0 of 10 subjects with age as asked in \d+ draws"):
         marginal.reject(10, {"age": -1}, seed=0, draws=3)
-
-
-# --- SMOTE ---
-
-
-def test_smote_interpolates_inside_the_class() -> None:
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame({"a": np.r_[rng.uniform(0, 1, 80), rng.uniform(5, 6, 20)], "y": np.arange(100) >= 80})
-    table.index = pd.RangeIndex(100, name="subject")
-    made = make("smote").fit(table, target="y", seed=0)
-    new = made.sample(500, seed=1)
-    assert new["y"].mean() == 0.2
-    assert new.loc[new["y"], "a"].between(5, 6).all()
-    assert new.loc[~new["y"], "a"].between(0, 1).all()
-    rare = made.sample(50, given={"y": True}, seed=1)
-    assert rare["y"].all()
-
-
-@pytest.mark.parametrize(("shape", "used"), [("codes", "SMOTENC"), ("table", "SMOTENC"), ("series", "SMOTENC")])
-def test_smote_takes_the_variant_of_its_columns(shape: str, used: str) -> None:
-    made, _, _ = fitted("smote", shape)
-    assert made.categorical_.any() == (used != "SMOTE")
-    assert made.categorical_.all() == (used == "SMOTEN")
-
-
-def test_smote_on_categories_alone_and_without_a_target() -> None:
-    table = pd.DataFrame(np.random.default_rng(1).random((60, 5)) < 0.4, columns=list("abcde")).rename_axis("subject")
-    for target in ("e", None):
-        made = make("smote").fit(table, target=target, seed=0)
-        assert made.categorical_.all()
-        new = made.sample(100, seed=2)
-        assert list(new.dtypes) == [np.dtype(bool)] * 5
-        assert len(new) == 100
-
-
-def test_smote_lowers_k_and_refuses_a_lone_row() -> None:
-    table = pd.DataFrame({"x": np.arange(20.0), "y": np.arange(20) < 3}).rename_axis("subject")
-    assert make("smote").fit(table, target="y", seed=0).sample(10, given={"y": True}, seed=0)["y"].all()
-    lone = table.assign(y=np.arange(20) == 3)
-    with pytest.raises(Unsupported, match="class True has 1 subjects in train; SMOTE needs two"):
-        make("smote").fit(lone, target="y", seed=0).sample(5, given={"y": True}, seed=0)
 
 
 # --- state ---

@@ -57,7 +57,11 @@ _ROWS = (
     ),
     Row(
         "smote", "generators.smote:Smote", "interpolation", ALL, "interpolates between neighbours of one class",
-        "Chawla et al. 2002, doi:10.1613/jair.953; imbalanced-learn",
+        "Chawla et al. 2002, doi:10.1613/jair.953; imbalanced-learn", version=2,
+    ),
+    Row(
+        "gan", "generators.gan:GAN", "GAN", ("codes", "table", "series"), "conditional Wasserstein GAN, by shape",
+        "Xu et al. 2019, arXiv:1907.00503; Zhang et al. 2020, doi:10.1093/jamia/ocz161",
     ),
     Row(
         "mixture", "generators.classical:Mixture", "classical", ("codes", "table"), "latent classes, fitted by EM",

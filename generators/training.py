@@ -94,7 +94,7 @@ def train(
         optimizer.step()
         schedule.step()
         if ema:
-            _follow(average, net, min(ema, (1 + step) / (10 + step)))
+            follow(average, net, min(ema, (1 + step) / (10 + step)))
         if step % every and step < steps:
             continue
         if not math.isfinite(float(now.detach())):
@@ -127,7 +127,8 @@ def with_weights(net: nn.Module, weights: dict[str, np.ndarray]) -> nn.Module:
 
 
 @torch.no_grad()
-def _follow(average: nn.Module, net: nn.Module, decay: float) -> None:
+def follow(average: nn.Module, net: nn.Module, decay: float) -> None:
+    """Move averaged weights a step towards a network's; buffers are taken over."""
     mine: list[Tensor] = [*average.parameters()]
     theirs: list[Tensor] = [*net.parameters()]
     torch._foreach_lerp_(mine, theirs, 1 - decay)

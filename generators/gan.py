@@ -1,0 +1,405 @@
+"""A conditional Wasserstein GAN with gradient penalty (Gulrajani et al. 2017, arXiv:1704.00028), in three faces.
+
+"codes" is after EMR-WGAN (Zhang et al. 2020, doi:10.1093/jamia/ocz161) and medGAN (Choi et al. 2017, arXiv:1703.06490):
+a batch-normalised residual generator whose chances are drawn from, a layer-normalised critic that sees its batch's
+mean. "table" is after CTGAN (Xu et al. 2019, arXiv:1907.00503): Gumbel-softmax levels, training by sampling over the
+levels, a critic of packs. "series" is convolutions over time, on request over TimeGAN's supervised embedding (Yoon et
+al. 2019). All are told the class, draw from averaged weights, and stop where a classifier tells an inner part of train
+least from what is drawn.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from generators.base import Generator, Log, StopFit, Unsupported, quiet
+from generators.columns import labels
+from generators.diffusion import marginals
+from generators.diffusion.signals import Signals
+from generators.encode import Matrix
+from generators.gan_nets import Embedding, RowCritic, RowGenerator, SignalCritic, SignalGenerator
+from generators.levels import Levels, Picks
+from generators.modes import Coded, Heads
+from generators.training import build, device, follow, train, weights_of, with_weights
+
+FACES = ("codes", "table", "series")
+TEMPERATURE = 0.2  # of Gumbel-softmax
+HELD, MOST_HELD, LEAST_HELD = 0.1, 2_000, 50  # subjects that end the training: share of train, at most, at least
+FEATURES = 400  # that tell them apart, at random
+EVALUATIONS, PATIENCE = 12, 4
+SETTLE = 8  # batches that the averaged generator's normalisation is taken over
+CALIBRATED = 4_000  # subjects drawn to calibrate with
+BLOCK = 2_048  # subjects drawn at once
+
+
+class GAN(Generator):
+    """Class-conditional WGAN-GP.
+
+    face: "codes", "table" or "series"; "auto" takes "series" for a longitudinal table, "codes" for a flat one whose
+    columns are mostly flags, else "table". steps, batch, lr, penalty (weight of the gradient's), ema: training.
+    critic_steps: of the critic per one of the generator. pack: rows that the critic judges together ("codes", "table").
+    width: of layers; series have a quarter as many channels. depth: layers of rows. noise: numbers that a subject is
+    drawn from. modes: of a number, at most ("codes", "table"). embed: latent channels of TimeGAN's embedding, 0 for
+    none ("series"). calibrate: match numbers' marginals to train's. cover: share of subjects whose whole length fits
+    the grid of a longitudinal table.
+    """
+
+    def __init__(
+        self, face: str = "auto", steps: int = 2_000, batch: int = 200, lr: float = 5e-4, critic_steps: int = 2,
+        pack: int = 1, penalty: float = 10.0, ema: float = 0.999, width: int = 256, depth: int = 2, noise: int = 128,
+        modes: int = 10, embed: int = 0, calibrate: bool = True, cover: float = 0.995,
+    ) -> None:  # fmt: skip
+        if face not in ("auto", *FACES):
+            raise ValueError(f"face = '{face}': known are auto, {', '.join(FACES)}")
+        self.face = face
+        self.steps = steps
+        self.batch = batch
+        self.lr = lr
+        self.critic_steps = critic_steps
+        self.pack = pack
+        self.penalty = penalty
+        self.ema = ema
+        self.width = width
+        self.depth = depth
+        self.noise = noise
+        self.modes = modes
+        self.embed = embed
+        self.calibrate = calibrate
+        self.cover = cover
+
+    @classmethod
+    def suggest(cls, trial: Any) -> dict[str, Any]:
+        """Rate, batch, how far the critic is ahead, width and depth."""
+        return {
+            "lr": trial.suggest_float("lr", 1e-4, 2e-3, log=True),
+            "batch": trial.suggest_categorical("batch", [100, 200, 500]),
+            "critic_steps": trial.suggest_int("critic_steps", 1, 5),
+            "width": trial.suggest_categorical("width", [64, 128, 256]),
+            "depth": trial.suggest_int("depth", 1, 3),
+            "pack": trial.suggest_categorical("pack", [1, 10]),
+        }
+
+    def fit(
+        self, train: pd.DataFrame, *, target: str | None = None, static: Sequence[str] = (),
+        describe: Mapping[str, str] | None = None, seed: int, log: Log = quiet,
+    ) -> Self:  # fmt: skip
+        """Both networks against each other; Unsupported for the face "series" on a flat table."""
+        rng = np.random.default_rng(seed)
+        self.face_ = self._chosen(train)
+        self.maps_ = list[np.ndarray]()
+        self.target_ = target
+        y = labels(train, target)
+        self.rate_ = float(y.mean())
+        without = [target] if target else []
+        if self.face_ == "series":
+            self.view_: Signals | Coded = Signals.fit(
+                train, static=static, without=without, cover=self.cover, absences=True
+            )
+            signals = self.view_.lend(self.view_.transform(train), y, rng)
+            self.low_, self.high_ = signals.min(axis=0), signals.max(axis=0)
+            x = self._unit(signals)
+        else:
+            matrix = Matrix.fit(train, static=static, scale="quantile", cover=self.cover, without=without)
+            wide = matrix.transform(train)
+            self.view_ = Coded.fit(matrix, wide, rng, modes=self.modes)
+            x = self.view_.encode(wide, rng)
+        self.size_ = list(x.shape[1:])
+        self.levels_ = Levels.fit(x, y, self._segments()) if self.face_ == "table" else None
+        self.embedding_ = self._embed(x, seed) if self.embed and self.face_ == "series" else {}
+        self.weights_ = self._train(x, y, seed, log)
+        if self.calibrate:
+            net = with_weights(self._generator(), self.weights_).to(device())
+            some = np.resize(rng.permutation(y)[:CALIBRATED], max(min(len(y), CALIBRATED), 100))
+            self.maps_ = self._maps(self._drawn(net, some, seed), x)
+        return self
+
+    def sample(self, n: int, *, given: Mapping[str, object] | None = None, seed: int) -> pd.DataFrame:
+        """n subjects, classes in train's proportion; given the target, of one class; other conditions by rejection.
+
+        Raises Unsupported for a class that train does not have.
+        """
+        self._needs_fit("weights_")
+        given = dict(given or {})
+        rng = np.random.default_rng(seed)
+        y = (rng.permutation(n) < round(n * self.rate_)).astype(np.int64)
+        if given:
+            if set(given) != {self.target_}:
+                return self.reject(n, given, seed=seed)
+            y[:] = bool(given[str(self.target_)])
+            if n and self.rate_ == 1 - y[0]:
+                raise Unsupported(f"train has no subject with {self.target_} = {bool(y[0])}")
+        net = with_weights(self._generator(), self.weights_)
+        x = self._drawn(net.to(device()), y, int(rng.integers(2**62)))
+        held = {self.target_: pd.Series(y == 1)} if self.target_ else {}
+        view = self.view_.view if isinstance(self.view_, Coded) else self.view_
+        return view.inverse(self._bent(x, self.maps_), held=held)
+
+    # --- what the faces differ in ---
+
+    def _chosen(self, train: pd.DataFrame) -> str:
+        flat = train.index.nlevels == 1
+        if self.face == "series" and flat:
+            raise Unsupported("face 'series' draws grids over time; this table is flat")
+        if self.face != "auto":
+            return self.face
+        if not flat:
+            return "series"
+        return "codes" if np.mean([d == np.dtype(bool) for d in train.dtypes]) > 0.5 else "table"
+
+    def _segments(self) -> list[tuple[str, int, int, str]]:
+        if isinstance(self.view_, Coded):
+            return self.view_.segments()
+        one_of = {at: (start, stop) for start, stop in self.view_.levels() for at in range(start, stop)}
+        found = list[tuple[str, int, int, str]]()
+        for at, kind in enumerate(self.view_.kinds):
+            if at in one_of and at > one_of[at][0]:
+                continue
+            start, stop = one_of.get(at, (at, at + 1))
+            found.append(("number" if kind == "number" else "level" if at in one_of else "flag", start, stop, ""))
+        return found
+
+    def _generator(self) -> nn.Module:
+        told = self._told_width()
+        if self.face_ != "series":
+            return RowGenerator(self.noise, told, self.size_[0], width=self.width, depth=self.depth)
+        c, length = self.size_
+        return SignalGenerator(self.noise, told, self.embed or c, length, width=max(self.width // 4, 1))
+
+    def _critic(self) -> nn.Module:
+        told = self._told_width()
+        if self.face_ == "series":
+            return SignalCritic(told, self.embed or self.size_[0], self.size_[1], width=max(self.width // 4, 1))
+        return RowCritic(told, self.size_[0], width=self.width, depth=self.depth, pack=self.pack)
+
+    def _told_width(self) -> int:
+        return 1 + (len(self.levels_.places) if self.levels_ else 0)
+
+    def _faked(self, heads: Heads, logits: Tensor, dice: torch.Generator) -> Tensor:
+        """Rows or signals, soft, that the critic sees."""
+        if self.face_ != "series":
+            return heads.soft(logits, dice, temperature=TEMPERATURE)
+        if self.embed:
+            return logits.tanh()
+        return _by_place(lambda p: heads.soft(p, dice, temperature=0.0), self._still(logits))
+
+    def _still(self, logits: Tensor) -> Tensor:
+        """Logits (b, c, l) where what is constant over the length is."""
+        still = torch.from_numpy(self.view_.still()).to(logits.device)  # type: ignore[union-attr]
+        return torch.where(still, logits.mean(dim=2, keepdim=True), logits)
+
+    @torch.no_grad()
+    def _drawn(self, net: nn.Module, y: np.ndarray, seed: int) -> np.ndarray:
+        """Rows (n, q) or signals (n, c, l) of classes y (n,), decided."""
+        dice = torch.Generator().manual_seed(seed)
+        at = next(net.parameters()).device
+        heads, parts = Heads(self._segments()).to(at), [np.zeros((0, *self.size_), np.float32)]
+        outward = self._embedding().to(at).outward if self.embedding_ else None
+        for part in torch.from_numpy(y).split(BLOCK):
+            told = part[:, None].float()
+            if self.levels_:
+                told = torch.cat([told, self.levels_.usual(part, dice)], dim=1)
+            z = torch.randn(len(part), self._noise(net), generator=dice)
+            logits = net.eval()(z.to(at), told.to(at))
+            if self.face_ != "series":
+                parts.append(heads.drawn(logits, dice).cpu().numpy())
+                continue
+            logits = self._still(outward(logits.tanh()) if outward else logits)
+            drawn = _by_place(lambda p: heads.drawn(p, dice), logits)
+            still = torch.from_numpy(self.view_.still()).to(at)  # type: ignore[union-attr]
+            parts.append(torch.where(still, drawn[:, :, :1], drawn).cpu().numpy())
+        return np.concatenate(parts)
+
+    def _noise(self, net: nn.Module) -> int:
+        return self.noise + getattr(net, "places", 0)
+
+    def _unit(self, signals: np.ndarray) -> np.ndarray:
+        """Signals with flags, levels and masks as 0 and 1."""
+        two, low, high = self.view_.values()  # type: ignore[union-attr]
+        return np.where(two, (signals - low) / (high - low), signals).astype(np.float32)
+
+    def _signals(self, x: np.ndarray) -> np.ndarray:
+        """What `_unit` made, back; numbers inside train's range."""
+        two, low, high = self.view_.values()  # type: ignore[union-attr]
+        return np.where(two, low + (high - low) * x, x.clip(self.low_, self.high_)).astype(np.float32)
+
+    def _maps(self, drawn: np.ndarray, x: np.ndarray) -> list[np.ndarray]:
+        """Of each number the map from what is drawn to train's x."""
+        if isinstance(self.view_, Signals):
+            return marginals.learn(self.view_, self._signals(drawn), self._signals(x), flags=False)
+        made, real, maps = self.view_.decode(drawn), self.view_.decode(x), []
+        for f in self.view_.numbers():
+            pair = [m[self.view_.there(f, m), f.start] for m in (made, real)]
+            maps.append(marginals.quantile_map(*pair) if min(map(len, pair)) else np.zeros((2, 0)))
+        return maps
+
+    def _bent(self, x: np.ndarray, maps: Sequence[np.ndarray]) -> np.ndarray:
+        """What is drawn as signals, or as a matrix (n, p), its numbers mapped where there are maps."""
+        if isinstance(self.view_, Signals):
+            return marginals.bend(self.view_, self._signals(x), list(maps)) if maps else self._signals(x)
+        x = self.view_.decode(x)
+        for f, knots in zip(self.view_.numbers(), maps, strict=False):
+            if knots.size:
+                x[:, f.start] = marginals.mapped(x[:, f.start], knots)
+        return x
+
+    def _embed(self, x: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+        """TimeGAN's first two stages in one: to latent signals and back, and their next step."""
+        segments = self._segments()
+
+        def loss(net: nn.Module, rows: tuple[Tensor, ...], dice: torch.Generator) -> Tensor:
+            h = net.inward(rows[0])  # type: ignore[operator]
+            back = net.outward(h)  # type: ignore[operator]
+            return _rebuilt(segments, back, rows[0]) + net.supervised(h)  # type: ignore[operator]
+
+        net = build(lambda: Embedding(self.size_[0], self.embed), seed=seed)
+        data = (torch.from_numpy(x),)
+        return weights_of(train(net, loss, data, seed=seed, steps=max(1, self.steps // 3), batch=self.batch))
+
+    def _embedding(self) -> Embedding:
+        net = Embedding(self.size_[0], self.embed)
+        with_weights(net, self.embedding_)
+        return net.requires_grad_(False)
+
+    # --- training ---
+
+    def _train(self, x: np.ndarray, y: np.ndarray, seed: int, log: Log) -> dict[str, np.ndarray]:
+        at, rng = device(), np.random.default_rng(seed)
+        dice = torch.Generator().manual_seed(seed)
+        held = min(int(HELD * len(x)), MOST_HELD)
+        order = rng.permutation(len(x))
+        inner, outer = order[held:], order[:held]
+        judge = Judge(self._bent(x[outer], []), y[outer], seed) if held >= LEAST_HELD else None
+        picks = Picks(x[inner], y[inner], self.levels_)
+        generator = build(self._generator, seed=seed).to(at).train()
+        critic = build(self._critic, seed=seed + 1).to(at).train()
+        heads = Heads(self._segments()).to(at)
+        embedding = self._embedding().to(at) if self.embedding_ else None
+        average = copy.deepcopy(generator)
+        settings: dict[str, Any] = {"lr": self.lr, "betas": (0.5, 0.9), "fused": True}
+        forger = torch.optim.Adam(generator.parameters(), **settings)
+        detective = torch.optim.Adam(critic.parameters(), **settings)
+        falls = [torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.0, self.steps) for o in (forger, detective)]
+        best, best_auroc, stale = copy.deepcopy(average.state_dict()), math.inf, 0
+        batch = max(1, self.batch // self.pack) * self.pack
+        every = max(1, self.steps // EVALUATIONS)
+        for step in range(1, self.steps + 1):
+            for _ in range(self.critic_steps):
+                real, told, options = picks.draw(batch, dice)
+                real, told = real.to(at), told.to(at)
+                if embedding is not None:
+                    real = embedding.inward(real)
+                with torch.no_grad():
+                    z = torch.randn(batch, self._noise(generator), generator=dice).to(at)
+                    fake = self._faked(heads, generator(z, told), dice)
+                apart = critic(fake, told).mean() - critic(real, told).mean()
+                loss = apart + self.penalty * steepness(critic, real, fake, told, dice)
+                detective.zero_grad(set_to_none=True)
+                loss.backward()
+                detective.step()
+            z = torch.randn(batch, self._noise(generator), generator=dice).to(at)
+            logits = generator(z, told)
+            fake = self._faked(heads, logits, dice)
+            loss = -critic(fake, told).mean()
+            if self.levels_:
+                loss = loss + self.levels_.missed(heads, logits, options.to(at))
+            if embedding is not None:
+                loss = loss + embedding.supervised(fake)
+            forger.zero_grad(set_to_none=True)
+            loss.backward()
+            forger.step()
+            for fall in falls:
+                fall.step()
+            follow(average, generator, min(self.ema, (1 + step) / (10 + step)))
+            if step % every and step < self.steps:
+                continue
+            gap = float(-apart.detach())
+            if not math.isfinite(gap):
+                raise FloatingPointError(f"training diverged: the critic's loss is {-gap} at step {step}")
+            self._settle(average, picks, batch, seed)
+            auroc = math.nan
+            if judge:
+                drawn = self._drawn(average, judge.y, seed)
+                auroc = judge.auroc(self._bent(drawn, self._maps(drawn, x[inner]) if self.calibrate else []))
+            stale = 0 if auroc < best_auroc or not judge else stale + 1
+            if stale == 0:
+                best, best_auroc = copy.deepcopy(average.state_dict()), auroc
+            try:
+                log(step, loss=gap, validation=auroc)
+            except StopFit:
+                break
+            if stale >= PATIENCE:
+                break
+        average.load_state_dict(best)
+        return weights_of(average.to("cpu"))
+
+    @torch.no_grad()
+    def _settle(self, net: nn.Module, picks: Picks, batch: int, seed: int) -> None:
+        """Take the batch normalisation of averaged weights afresh: that of the weights they average is another."""
+        norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm1d)]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean
+        dice, at = torch.Generator().manual_seed(seed), next(net.parameters()).device
+        net.train()
+        for _ in range(SETTLE):
+            _, told, _ = picks.draw(batch, dice)
+            net(torch.randn(batch, self._noise(net), generator=dice).to(at), told.to(at))
+
+
+class Judge:
+    """Tells held-out subjects x (n, ...) of classes y (n,) from drawn ones."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, seed: int) -> None:
+        self.y, self.seed = y, seed
+        flat = x.reshape(len(x), -1)
+        self.columns = np.random.default_rng(seed).permutation(flat.shape[1])[:FEATURES]
+        self.real = flat[:, self.columns]
+
+    def auroc(self, drawn: np.ndarray) -> float:
+        """AUROC, over two folds, of a gradient-boosted classifier; .5 where nothing tells drawn from real."""
+        from sklearn.ensemble import HistGradientBoostingClassifier
+        from sklearn.metrics import roc_auc_score
+        from sklearn.model_selection import cross_val_predict
+
+        x = np.concatenate([self.real, drawn.reshape(len(drawn), -1)[:, self.columns]])
+        is_drawn = np.arange(len(x)) >= len(self.real)
+        model = HistGradientBoostingClassifier(max_iter=40, early_stopping=False, random_state=self.seed)
+        chance = cross_val_predict(model, x, is_drawn, cv=2, method="predict_proba")[:, 1]
+        return float(roc_auc_score(is_drawn, chance))
+
+
+def steepness(critic: nn.Module, real: Tensor, fake: Tensor, told: Tensor, dice: torch.Generator) -> Tensor:
+    """The gradient penalty: how far, squared, the critic's slope between real and fake is from 1, pack by pack.
+
+    All rows of a batch are mixed alike: a critic that sees the batch's mean would else never be asked about the slope
+    near the real mean and near the fake one.
+    """
+    share = torch.rand(1, generator=dice).to(real)
+    between = (share * real + (1 - share) * fake).requires_grad_()
+    (slope,) = torch.autograd.grad(critic(between, told).sum(), between, create_graph=True)
+    packs = len(real) // getattr(critic, "pack", 1)
+    return (slope.reshape(packs, -1).norm(dim=1) - 1).square().mean()
+
+
+def _by_place(turn: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A function of rows (b l, c), over signals x (b, c, l)."""
+    b, c, length = x.shape
+    return turn(x.transpose(1, 2).reshape(-1, c)).reshape(b, length, c).transpose(1, 2)
+
+
+def _rebuilt(segments: Sequence[tuple[str, int, int, str]], logits: Tensor, x: Tensor) -> Tensor:
+    """How badly signals x (b, c, l) are given back: squared error of numbers, cross-entropy of what is 0 or 1."""
+    kind = np.concatenate([[s[0]] * (s[2] - s[1]) for s in segments])
+    number = torch.from_numpy(kind == "number").to(x.device)
+    off = (logits - x)[:, number].square().mean() if number.any() else x.new_zeros(())
+    if number.all():
+        return off
+    return off + nn.functional.binary_cross_entropy_with_logits(logits[:, ~number], x[:, ~number])

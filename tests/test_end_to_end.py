@@ -359,7 +359,7 @@ def test_a_suite_without_its_data_says_so(bench) -> None:
     done = bench("run", "--suite", "open", "--no-track")
     assert done.returncode == 2
     assert "nothing is done: absent: put" in done.stderr
-    assert "120 cannot run here" in done.stdout  # four datasets, ten generators, three replicates
+    assert "132 cannot run here" in done.stdout  # four datasets, eleven generators, three replicates
 
 
 def test_a_damaged_stage_is_one_clear_line_and_made_again_on_request(bench, tmp_path: Path) -> None:
@@ -491,6 +491,6 @@ def test_tuning_inside_the_suite(bench, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     tuned = json.loads(next((tmp_path / "bench-store/cells").glob("*smote*/tuned.json")).read_text())
     assert len(tuned["trials"]) == 3
-    assert tuned["trials"][0]["params"] == {"k": 5}  # the defaults come first
+    assert tuned["trials"][0]["params"] == {"k": 5, "variant": "auto"}  # the defaults come first
     assert tuned["params"]["k"] in range(1, 21)
     assert not list((tmp_path / "bench-store/cells").glob("*copycat*/tuned.json"))

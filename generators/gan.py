@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from generators.adversarial import InnerC2ST, steepness
 from generators.base import Generator, Log, StopFit, Unsupported, quiet
 from generators.columns import labels
 from generators.diffusion import marginals
@@ -33,7 +34,6 @@ from generators.training import build, device, follow, train, weights_of, with_w
 FACES = ("codes", "table", "series")
 TEMPERATURE = 0.2  # of Gumbel-softmax
 HELD, MOST_HELD, LEAST_HELD = 0.1, 2_000, 50  # subjects that end the training: share of train, at most, at least
-FEATURES = 400  # that tell them apart, at random
 EVALUATIONS, PATIENCE = 12, 4
 SETTLE = 8  # batches that the averaged generator's normalisation is taken over
 CALIBRATED = 4_000  # subjects drawn to calibrate with
@@ -276,7 +276,7 @@ class GAN(Generator):
         held = min(int(HELD * len(x)), MOST_HELD)
         order = rng.permutation(len(x))
         inner, outer = order[held:], order[:held]
-        judge = Judge(self._bent(x[outer], []), y[outer], seed) if held >= LEAST_HELD else None
+        c2st = InnerC2ST(self._bent(x[outer], []), y[outer], seed) if held >= LEAST_HELD else None
         picks = Picks(x[inner], y[inner], self.levels_)
         generator = build(self._generator, seed=seed).to(at).train()
         critic = build(self._critic, seed=seed + 1).to(at).train()
@@ -325,10 +325,10 @@ class GAN(Generator):
                 raise FloatingPointError(f"training diverged: the critic's loss is {-gap} at step {step}")
             self._settle(average, picks, batch, seed)
             auroc = math.nan
-            if judge:
-                drawn = self._drawn(average, judge.y, seed)
-                auroc = judge.auroc(self._bent(drawn, self._maps(drawn, x[inner]) if self.calibrate else []))
-            stale = 0 if auroc < best_auroc or not judge else stale + 1
+            if c2st:
+                drawn = self._drawn(average, c2st.y, seed)
+                auroc = c2st.auroc(self._bent(drawn, self._maps(drawn, x[inner]) if self.calibrate else []))
+            stale = 0 if auroc < best_auroc or not c2st else stale + 1
             if stale == 0:
                 best, best_auroc = copy.deepcopy(average.state_dict()), auroc
             try:
@@ -352,41 +352,6 @@ class GAN(Generator):
         for _ in range(SETTLE):
             _, told, _ = picks.draw(batch, dice)
             net(torch.randn(batch, self._noise(net), generator=dice).to(at), told.to(at))
-
-
-class Judge:
-    """Tells held-out subjects x (n, ...) of classes y (n,) from drawn ones."""
-
-    def __init__(self, x: np.ndarray, y: np.ndarray, seed: int) -> None:
-        self.y, self.seed = y, seed
-        flat = x.reshape(len(x), -1)
-        self.columns = np.random.default_rng(seed).permutation(flat.shape[1])[:FEATURES]
-        self.real = flat[:, self.columns]
-
-    def auroc(self, drawn: np.ndarray) -> float:
-        """AUROC, over two folds, of a gradient-boosted classifier; .5 where nothing tells drawn from real."""
-        from sklearn.ensemble import HistGradientBoostingClassifier
-        from sklearn.metrics import roc_auc_score
-        from sklearn.model_selection import cross_val_predict
-
-        x = np.concatenate([self.real, drawn.reshape(len(drawn), -1)[:, self.columns]])
-        is_drawn = np.arange(len(x)) >= len(self.real)
-        model = HistGradientBoostingClassifier(max_iter=40, early_stopping=False, random_state=self.seed)
-        chance = cross_val_predict(model, x, is_drawn, cv=2, method="predict_proba")[:, 1]
-        return float(roc_auc_score(is_drawn, chance))
-
-
-def steepness(critic: nn.Module, real: Tensor, fake: Tensor, told: Tensor, dice: torch.Generator) -> Tensor:
-    """The gradient penalty: how far, squared, the critic's slope between real and fake is from 1, pack by pack.
-
-    All rows of a batch are mixed alike: a critic that sees the batch's mean would else never be asked about the slope
-    near the real mean and near the fake one.
-    """
-    share = torch.rand(1, generator=dice).to(real)
-    between = (share * real + (1 - share) * fake).requires_grad_()
-    (slope,) = torch.autograd.grad(critic(between, told).sum(), between, create_graph=True)
-    packs = len(real) // getattr(critic, "pack", 1)
-    return (slope.reshape(packs, -1).norm(dim=1) - 1).square().mean()
 
 
 def _by_place(turn: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ ONLY_IN = {
     "torch": (
         "generators/training.py",
         "generators/language.py",
+        "generators/adversarial.py",
         "generators/gan.py",
         "generators/gan_nets.py",
         "generators/levels.py",

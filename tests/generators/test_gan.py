@@ -9,9 +9,9 @@ from torch import nn
 from bench.datasets import open_dataset
 from bench.doctor import TABLES
 from generators import make
+from generators.adversarial import InnerC2ST, steepness
 from generators.base import Unsupported
 from generators.encode import Matrix
-from generators.gan import Judge, steepness
 from generators.levels import Levels, Picks
 from generators.modes import Coded, Heads, mixture
 
@@ -153,7 +153,7 @@ def test_the_penalty_is_of_the_slope_and_sees_the_batchs_mean_everywhere() -> No
 
 def test_the_inner_judge_is_at_chance_on_the_same_process_and_tells_another() -> None:
     rng = np.random.default_rng(0)
-    judge = Judge(rng.normal(size=(600, 4)).astype(np.float32), np.zeros(600, int), seed=0)
+    judge = InnerC2ST(rng.normal(size=(600, 4)).astype(np.float32), np.zeros(600, int), seed=0)
     assert judge.auroc(rng.normal(size=(600, 4))) == pytest.approx(0.5, abs=0.07)
     assert judge.auroc(rng.normal(size=(600, 4)) + 2) > 0.95
 

@@ -64,6 +64,11 @@ _ROWS = (
         "Xu et al. 2019, arXiv:1907.00503; Zhang et al. 2020, doi:10.1093/jamia/ocz161",
     ),
     Row(
+        "bart", "generators.bart:BART", "language model", ("visits", "codes"),
+        "BART the sequence model: a subject is a sentence of codes", "Lewis et al. 2020, arXiv:1910.13461; "
+        "Wang and Sun 2022, arXiv:2211.01761",
+    ),
+    Row(
         "mixture", "generators.classical:Mixture", "classical", ("codes", "table"), "latent classes, fitted by EM",
         "Lazarsfeld and Henry 1968; Dempster et al. 1977, doi:10.1111/j.2517-6161.1977.tb01600.x", version=2,
     ),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from generators.base import Log, StopFit, quiet
 
+AT_ONCE = 16  # batches that rows are sorted among
 Loss = Callable[[nn.Module, tuple[Tensor, ...], torch.Generator], Tensor]
 
 
@@ -42,6 +43,7 @@ def train(
     batch: int = 256,
     lr: float = 1e-3,
     weights: Tensor | None = None,
+    lengths: Tensor | None = None,
     weight_decay: float = 0.0,
     ema: float = 0.999,
     clip: float = 1.0,
@@ -49,6 +51,7 @@ def train(
     every: int = 200,
     patience: int = 10,
     slack: float = 0.0,
+    warmup: int = 0,
     faster: bool = False,
     where: str = "auto",
     log: Log = quiet,
@@ -56,12 +59,13 @@ def train(
     """Train a network by AdamW and give back its averaged weights at their best validation loss, on the CPU.
 
     net is changed. loss(net, batch, generator) is the mean loss of a batch; the generator is on the batch's device.
-    data: tensors of the same length n. weights (n,): how often a row is drawn, relative to others. ema: decay of the
-    weight average, warmed up; 0: none. clip: norm of the gradient. validation: share of rows held back (none under 20
-    rows). every: steps between two evaluations; patience: evaluations without gain before the end; slack: a later
-    evaluation within this share of the best takes its place, since weights at a falling rate are less noisy. The rate
-    falls to zero by a cosine over `steps`. faster: let torch compile the network first. On a GPU the forward runs in
-    bfloat16. log(step, loss=..., validation=...) may raise StopFit.
+    data: tensors of the same length n. weights (n,): how often a row is drawn, relative to others. lengths (n,): put
+    rows of like length into one batch, so that little of it is padding. ema: decay of the weight average, warmed up; 0:
+    none. clip: norm of the gradient. validation: share of rows held back (none under 20 rows). every: steps between two
+    evaluations; patience: evaluations without gain before the end; slack: a later evaluation within this share of the
+    best takes its place, since weights at a falling rate are less noisy. The rate rises over the first `warmup` steps
+    and falls to zero by a cosine over `steps`. faster: let torch compile the network first. On a GPU the forward runs
+    in bfloat16. log(step, loss=..., validation=...) may raise StopFit.
     """
     torch.manual_seed(seed)  # dropout draws from the global generator, which is forked and put back
     at = device(where)
@@ -77,7 +81,10 @@ def train(
     average = copy.deepcopy(net) if ema else net
     best, best_loss, stale = copy.deepcopy(net.state_dict()), math.inf, 0
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    schedule: torch.optim.lr_scheduler.LRScheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    if warmup:
+        rise = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / warmup, total_iters=warmup)
+        schedule = torch.optim.lr_scheduler.ChainedScheduler([schedule, rise])
 
     quick: nn.Module = torch.compile(net) if faster else net  # type: ignore[assignment]
 
@@ -85,8 +92,17 @@ def train(
         with torch.autocast(at.type, torch.bfloat16, enabled=at.type == "cuda"):
             return loss(model, tuple(r[picked.to(at)] for r in rows), noise)
 
+    drawn = list[Tensor]()
     for step in range(1, steps + 1):
-        picked = inner[torch.multinomial(chance, batch, replacement=True, generator=dice)]
+        if not drawn:
+            at_once = 1 if lengths is None else AT_ONCE
+            picks = inner[torch.multinomial(chance, at_once * batch, replacement=True, generator=dice)]
+            if lengths is not None:
+                picks = picks[lengths[picks].argsort()]
+            drawn = list(picks.split(batch))
+            if lengths is not None:
+                drawn = [drawn[i] for i in torch.randperm(len(drawn), generator=dice).tolist()]
+        picked = drawn.pop()
         now = value(quick, picked, noise)
         optimizer.zero_grad(set_to_none=True)
         now.backward()

@@ -1,0 +1,183 @@
+"""This is BART the sequence model (Lewis et al. 2020, arXiv:1910.13461), not the regression trees of the same name.
+
+A subject is a sentence (sentence.py): demographics, then visits. As published for health records (the system that
+PromptEHR, Wang and Sun 2022, arXiv:2211.01761, began) the encoder was shown what the decoder had to say. Here it reads
+some of the demographics, the class always, and masks for the others; the decoder says all that was not told, so that
+any demographics can be asked for and none need be. By default the network is small and new; `pretrained` names a folder
+of a BART, or one on the hub, whose tokenizer learns the words of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from transformers import BartConfig
+
+from generators.bart_guards import Guards
+from generators.bart_nets import Loss, Vocabulary, Writer, pretrained, scratch, tokenizer_of, write
+from generators.base import Generator, Log, Unsupported, quiet
+from generators.columns import labels
+from generators.sentence import NONE, Sentence
+from generators.training import build, device, train, weights_of, with_weights
+
+LEAST_EPOCH = 100  # steps between two evaluations
+MOST_WORDS = 1_024
+
+
+class BART(Generator):
+    """BART over the words of a table.
+
+    pretrained: "" for a small network from scratch, else a folder of a BART or a name on the hub. epochs (at most; more
+    where they make fewer than least_steps steps), batch, lr, weight_decay, warmup (steps over which the rate rises; a
+    pretrained network is first taught the new embeddings alone for as many), dropout, new_dropout (of new tokens'
+    embeddings), patience (evaluations without gain, one an epoch): training. width, depth (layers each of encoder and
+    decoder), heads: of a network from scratch. bins: of numbers. cover: share of subjects who fit whole. guards: stop a
+    fit that goes wrong. temperature, top_k (0: all), top_p: how words are drawn.
+    """
+
+    AT_SAMPLE = ("temperature", "top_k", "top_p")
+
+    def __init__(
+        self, pretrained: str = "", epochs: int = 40, least_steps: int = 1_500, batch: int = 32, lr: float = 1e-3,
+        weight_decay: float = 0.01, warmup: int = 100, dropout: float = 0.1, new_dropout: float = 0.1,
+        patience: int = 5, width: int = 128, depth: int = 2, heads: int = 4, bins: int = 32, cover: float = 0.995,
+        guards: bool = True, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
+    ) -> None:  # fmt: skip
+        self.pretrained = pretrained
+        self.epochs = epochs
+        self.least_steps = least_steps
+        self.batch = batch
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        self.dropout = dropout
+        self.new_dropout = new_dropout
+        self.patience = patience
+        self.width = width
+        self.depth = depth
+        self.heads = heads
+        self.bins = bins
+        self.cover = cover
+        self.guards = guards
+        self.temperature = temperature
+        self.top_k = top_k
+        self.top_p = top_p
+
+    @classmethod
+    def suggest(cls, trial: Any) -> dict[str, Any]:
+        """Epochs, rate, warm-up, batch and how words are drawn, as in the report's revised grid; regularisation."""
+        return {
+            "epochs": trial.suggest_categorical("epochs", [10, 20, 40]),
+            "lr": trial.suggest_float("lr", 5e-5, 3e-3, log=True),
+            "warmup": trial.suggest_categorical("warmup", [0, 100, 500]),
+            "batch": trial.suggest_categorical("batch", [16, 32, 64]),
+            "dropout": trial.suggest_float("dropout", 0.0, 0.4),
+            "temperature": trial.suggest_float("temperature", 0.8, 1.3),
+            "top_k": trial.suggest_categorical("top_k", [0, 30, 50]),
+        }
+
+    def fit(
+        self, train: pd.DataFrame, *, target: str | None = None, static: Sequence[str] = (),
+        describe: Mapping[str, str] | None = None, seed: int, log: Log = quiet,
+    ) -> Self:  # fmt: skip
+        """Learn to write subjects. Raises Unsupported where a subject takes over 1,024 words, Violated by a guard."""
+        view = Sentence.fit(train, target=target, static=static, bins=self.bins, cover=self.cover, most=MOST_WORDS)
+        self.target_ = target
+        self.rate_ = float(labels(train, target).mean())
+        sentences = view.transform(train)
+        if self.pretrained:
+            made = list[Vocabulary]()
+
+            def network() -> nn.Module:
+                net, vocabulary = pretrained(self.pretrained, view, new_dropout=self.new_dropout)
+                made.append(vocabulary)
+                return net
+
+            net = build(network, seed=seed)
+            self.vocabulary_ = made[0]
+        else:
+            self.vocabulary_ = Vocabulary.of(tokenizer_of(view), view)
+            config = scratch(
+                view, self.vocabulary_, width=self.width, depth=self.depth, heads=self.heads, dropout=self.dropout,
+                new_dropout=self.new_dropout,
+            )  # fmt: skip
+            net = build(lambda: Writer(config), seed=seed)
+        self.config_ = net.config.to_dict()
+        self.view_ = view
+        self.weights_ = weights_of(self._train(net, sentences, seed, log))
+        return self
+
+    def sample(self, n: int, *, given: Mapping[str, object] | None = None, seed: int) -> pd.DataFrame:
+        """n subjects, classes in train's proportion; given demographics, of that kind; other conditions by rejection.
+
+        Raises Unsupported for a level that train does not have.
+        """
+        self._needs_fit("weights_")
+        given, columns = dict(given or {}), {b.column.name: i for i, b in enumerate(self.view_.static)}
+        if not set(given) <= set(columns):
+            return self.reject(n, given, seed=seed)
+        rng = np.random.default_rng(seed)
+        told = np.full((n, len(columns)), NONE, np.int64)
+        if self.target_:
+            told[:, 0] = self.view_.starts[0] + (rng.permutation(n) < round(n * self.rate_))
+        for name, value in given.items():
+            told[:, columns[name]] = self._word(columns[name], value)
+        net = self._net().to(device())
+        seeds = rng.integers(2**62, size=2).tolist()
+        sentences = write(
+            net, self.view_, self.vocabulary_, told, seed=seeds[0], temperature=self.temperature, top_k=self.top_k,
+            top_p=self.top_p,
+        )  # fmt: skip
+        table = self.view_.inverse(sentences, seed=seeds[1])
+        for name, value in given.items():
+            if self.view_.static[columns[name]].column.kind == "number":  # inside its bin, so far
+                table[name] = pd.Series(value, index=table.index).astype(table[name].dtype)
+        return table
+
+    def _word(self, place: int, value: object) -> int:
+        """The word of a value of a column of the demographics. Raises Unsupported where train has none like it."""
+        b = self.view_.static[place]
+        column = b.column
+        if column.kind == "bool":
+            held = not (column.name == self.target_ and self.rate_ == 1 - bool(value))
+        elif column.kind == "category":
+            held = value in column.levels
+        else:
+            held = column.low <= float(value) <= column.high  # type: ignore[arg-type]
+        if not held:
+            raise Unsupported(f"train has no subject with {column.name} = {value}")
+        values = pd.Series([value])
+        if column.kind == "category":
+            values = pd.Series(pd.Categorical(values, list(column.levels), ordered=column.ordered))
+        return int(self.view_.starts[place] + b.encode(values)[0])
+
+    def _net(self) -> Writer:
+        net = Writer(BartConfig.from_dict(self.config_))
+        with_weights(net, self.weights_)
+        return net
+
+    def _train(self, net: nn.Module, sentences: np.ndarray, seed: int, log: Log) -> nn.Module:
+        words = torch.from_numpy(sentences)
+        lengths = (words != NONE).sum(dim=1)
+        data = (words, lengths)
+        epoch = max(len(sentences) // self.batch, LEAST_EPOCH)
+        steps = max(self.epochs * len(sentences) // self.batch, self.least_steps)
+        loss = Loss(self.view_, self.vocabulary_, classed=self.target_ is not None, words=float(lengths.float().mean()))
+        if self.pretrained and self.warmup:
+            body = [p for name, p in net.named_parameters() if not name.startswith(("model.shared", "visit"))]
+            for p in body:
+                p.requires_grad_(False)
+            train(net, loss, data, seed=seed + 1, steps=self.warmup, batch=self.batch, lr=self.lr, ema=0.0,
+                  validation=0.0, every=self.warmup)  # fmt: skip
+            for p in body:
+                p.requires_grad_(True)
+        watch = Guards(net, loss, sentences, epoch=epoch, seed=seed, stop=self.guards, log=log)
+        return train(
+            net, loss, data, lengths=lengths, seed=seed, steps=steps, batch=self.batch, lr=self.lr,
+            weight_decay=self.weight_decay, ema=0.0, every=epoch, patience=self.patience, warmup=self.warmup, log=watch,
+        )  # fmt: skip

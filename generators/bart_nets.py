@@ -1,0 +1,327 @@
+"""BART (Lewis et al. 2020, arXiv:1910.13461) as a writer of records: its vocabulary, its network, how it writes.
+
+Words of a Sentence view are tokens: of a word-level tokenizer made here, or added to a pretrained model's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from torch import Tensor, nn
+from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration, LogitsProcessor
+from transformers.utils import logging
+
+from generators.sentence import CLOSE, DEMO, END, NONE, STRANGE, STRUCTURE, VISIT, Sentence
+
+SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # in BART's own order
+BLOCK = 256  # sentences written at once
+ROOM = 8  # positions beyond the longest sentence
+UNTOLD = 0.5  # share of subjects of whom a training step tells the class alone
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Which token every word of a view is. tokenizer: as JSON. ids (words,): tokens. special: of SPECIAL, by name."""
+
+    tokenizer: str
+    ids: np.ndarray
+    special: dict[str, int]
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, view: Sentence) -> Vocabulary:
+        """Read a tokenizer. Raises ValueError where it cuts a word of the view, or lacks a special token."""
+        ids = [tokenizer.encode(word, add_special_tokens=False).ids for word in view.words]
+        cut = next((word for word, found in zip(view.words, ids, strict=True) if len(found) != 1), None)
+        if cut is not None:
+            raise ValueError(
+                f"the tokenizer makes {len(tokenizer.encode(cut).ids)} tokens of the word '{cut}', not one"
+            )
+        special = {name: tokenizer.token_to_id(name) for name in SPECIAL}
+        if None in special.values():
+            lacking = next(name for name, at in special.items() if at is None)
+            raise ValueError(f"the tokenizer has no token {lacking}: expected BART's own, {', '.join(SPECIAL)}")
+        return cls(tokenizer.to_str(), np.array([found[0] for found in ids], np.int64), special)
+
+    @property
+    def size(self) -> int:
+        """Tokens in all."""
+        return Tokenizer.from_str(self.tokenizer).get_vocab_size()
+
+    def words(self, size: int) -> np.ndarray:
+        """The word of each of so many tokens (size,), STRANGE where it is none of the view's."""
+        out = np.full(size, STRANGE, np.int64)
+        out[self.ids] = np.arange(len(self.ids))
+        return out
+
+
+def tokenizer_of(view: Sentence) -> Tokenizer:
+    """A word-level tokenizer: a token per word, structural words among the special ones; no word is ever cut."""
+    order = [*SPECIAL, *STRUCTURE, *(w for w in view.words if w not in STRUCTURE)]
+    made = Tokenizer(WordLevel({word: i for i, word in enumerate(order)}, unk_token="<unk>"))
+    made.pre_tokenizer = WhitespaceSplit()
+    made.add_special_tokens([*SPECIAL, *STRUCTURE])
+    return made
+
+
+class Writer(BartForConditionalGeneration):
+    """BART whose decoder is told which visit a token stands in, with dropout on the embeddings of new tokens.
+
+    config.visits: visits that are told apart. config.opens: the token that opens one. config.first_new: tokens from
+    here on are new. config.new_dropout: of their embeddings.
+    """
+
+    def __init__(self, config: BartConfig) -> None:
+        super().__init__(config)
+        self.visit = nn.Embedding(config.visits + 1, config.d_model)
+        nn.init.zeros_(self.visit.weight)
+
+    def embedded(self, ids: Tensor) -> Tensor:
+        """Tokens (b, l) as vectors (b, l, d), those of new tokens under dropout."""
+        x = self.model.decoder.embed_tokens(ids)
+        if not self.training or not self.config.new_dropout:
+            return x
+        new = (ids >= self.config.first_new)[:, :, None]
+        return torch.where(new, nn.functional.dropout(x, self.config.new_dropout), x)
+
+    def placed(self, ids: Tensor) -> Tensor:
+        """Decoder tokens (b, l), from the first on, as vectors: each with its visit's."""
+        visit = (ids == self.config.opens).cumsum(dim=1).clamp(max=self.config.visits)
+        return self.embedded(ids) + self.visit(visit)
+
+    def logits(self, prompt: Tensor, ids: Tensor) -> Tensor:
+        """What may come after each of the decoder's tokens ids (b, l), told a prompt (b, p): (b, l, vocabulary)."""
+        return self(inputs_embeds=self.embedded(prompt), decoder_inputs_embeds=self.placed(ids), use_cache=False).logits
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As in transformers, with vectors in the place of tokens."""
+        inputs = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
+        ids = inputs.pop("decoder_input_ids")
+        inputs["decoder_inputs_embeds"] = self.placed(input_ids)[:, -ids.shape[1] :]
+        return inputs
+
+
+class Grammar(LogitsProcessor):
+    """Leaves to a sentence only the words that may come next: no code outside a visit, none twice in one, an end only
+    after a closed visit, and always room to come to it.
+
+    fixed (b, demographics): the word that must stand at each place, NONE where any may. begun: tokens before the first
+    word. free: hold to nothing but `fixed`.
+    """
+
+    def __init__(self, view: Sentence, words: Tensor, fixed: Tensor, *, begun: int, free: bool = False) -> None:
+        at = words.device
+        self.view, self.words, self.fixed, self.begun, self.free = view, words, fixed, begun, free
+        self.rank, self.barrier, self.owed = (
+            torch.cat([torch.from_numpy(v), torch.tensor([-1])]).to(at)  # the last one: what is no word
+            for v in (view.rank, view.barrier, view.owed)
+        )
+        self.opens, self.closes, self.ends = (view.marks[w] for w in (VISIT, CLOSE, END))
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores (b, vocabulary) of the next token, -inf where it may not come; input_ids (b, l)."""
+        said = self.words[input_ids[:, self.begun :]]  # (b, t)
+        t, s = said.shape[1], self.fixed.shape[1]
+        low, high = self.view.visits
+        visits = (said == self.opens).sum(dim=1, keepdim=True)  # (b, 1)
+        if t:
+            last = said[:, -1:].clamp(min=-1)
+            floor, barrier = self.rank[last], self.barrier[last]
+        else:
+            floor = torch.full_like(visits, -1)
+            barrier = torch.zeros_like(visits)
+        word = self.words.clamp(min=-1)[None]  # (1, vocabulary)
+        if self.free:
+            told = self.fixed[:, t : t + 1] if t < s else visits.new_full(visits.shape, NONE)
+            return scores.masked_fill((told != NONE) & (word != told), -torch.inf)
+        rank = self.rank[word]
+        may = (rank > floor) & (rank <= barrier)
+        if t:
+            closed = last == self.closes
+            may = torch.where(closed, (word == self.opens) & (visits < high), may)
+            may |= closed & (word == self.ends) & (visits >= low)
+            over = (last == self.ends) | (last < 0)
+            may = torch.where(over, word == self.ends, may)
+        if t < s:
+            told = self.fixed[:, t : t + 1]
+            may = torch.where(told != NONE, word == told, may)
+        due = (low - visits - (word == self.opens).long()).clamp(min=0) * self.view.visit + self.owed[word]
+        inside = (rank > s) & (word != self.ends)
+        may &= ~inside | (t + 2 + due <= self.view.longest)
+        return scores.masked_fill(~may, -torch.inf)
+
+
+def scratch(
+    view: Sentence, vocabulary: Vocabulary, *, width: int, depth: int, heads: int, dropout: float, new_dropout: float
+) -> BartConfig:
+    """A small BART for a view's sentences; `depth` layers each of encoder and decoder."""
+    special = vocabulary.special
+    return BartConfig(
+        vocab_size=vocabulary.size, max_position_embeddings=view.longest + ROOM, d_model=width, encoder_layers=depth,
+        decoder_layers=depth, encoder_attention_heads=heads, decoder_attention_heads=heads, encoder_ffn_dim=4 * width,
+        decoder_ffn_dim=4 * width, dropout=dropout, attention_dropout=0.0, activation_dropout=0.0,
+        bos_token_id=special["<s>"], pad_token_id=special["<pad>"], eos_token_id=special["</s>"],
+        decoder_start_token_id=special["</s>"], forced_eos_token_id=None, tie_word_embeddings=True,
+        **_ours(view, vocabulary, first_new=0, new_dropout=new_dropout),
+    )  # fmt: skip
+
+
+def pretrained(model: str, view: Sentence, *, new_dropout: float, init: str = "mean") -> tuple[Writer, Vocabulary]:
+    """A pretrained BART, from a folder or by a name on the hub, whose tokenizer has learned a view's words.
+
+    init: a new token's embedding is the "mean" of the pretrained ones, or "random" as a fresh network's. Raises
+    ValueError where there is no BART or its positions are too few.
+    """
+    local = Path(model).exists()
+    with hushed():
+        try:
+            found = AutoTokenizer.from_pretrained(model, local_files_only=local)
+            config = BartConfig.from_pretrained(model, local_files_only=local)
+            tokenizer = Tokenizer.from_str(found.backend_tokenizer.to_str())
+            known = tokenizer.get_vocab_size()
+            tokenizer.add_special_tokens([AddedToken(w, special=True, normalized=False) for w in STRUCTURE])
+            tokenizer.add_tokens([AddedToken(w, single_word=True, normalized=False) for w in _others(view)])
+            vocabulary = Vocabulary.of(tokenizer, view)
+            config.update(_ours(view, vocabulary, first_new=known, new_dropout=new_dropout))
+            net = Writer.from_pretrained(model, config=config, local_files_only=local)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"'{model}' holds no BART that can be loaded: {str(error).split(chr(10))[0]}") from error
+    if config.max_position_embeddings < view.longest + 2:
+        raise ValueError(
+            f"'{model}' has {config.max_position_embeddings} positions; the longest sentence takes {view.longest + 2}"
+        )
+    nn.init.zeros_(net.visit.weight)
+    if net.config.vocab_size < vocabulary.size:
+        net.resize_token_embeddings(vocabulary.size, mean_resizing=False)
+    with torch.no_grad():
+        table = net.get_input_embeddings().weight
+        if init == "mean":
+            table[known:] = table[:known].mean(dim=0)
+        else:
+            table[known:].normal_(0, net.config.init_std)
+    return net, vocabulary
+
+
+def _ours(view: Sentence, vocabulary: Vocabulary, *, first_new: int, new_dropout: float) -> dict[str, Any]:
+    """What Writer reads of a configuration beside BART's own."""
+    opens = int(vocabulary.ids[view.marks[VISIT]])
+    return {"visits": view.visits[1], "opens": opens, "first_new": first_new, "new_dropout": new_dropout}
+
+
+def _others(view: Sentence) -> list[str]:
+    return [w for w in view.words if w not in STRUCTURE]
+
+
+def prompts(view: Sentence, vocabulary: Vocabulary, told: np.ndarray) -> np.ndarray:
+    """What the encoder reads (n, p): demographics told (n, demographics), masks where NONE, never more of a record."""
+    special, n = vocabulary.special, len(told)
+    words = np.where(told == NONE, special["<mask>"], vocabulary.ids[told])
+    edge = [np.full((n, 1), i) for i in (special["<s>"], vocabulary.ids[view.marks[DEMO]], special["</s>"])]
+    return np.concatenate([edge[0], words, *edge[1:]], axis=1).astype(np.int64)
+
+
+class Loss:
+    """Cross-entropy of a sentence's words after a prompt that tells a random part of its demographics.
+
+    What the prompt tells is not scored: the encoder never sees a label. classed: the class is always told.
+    words: of a sentence, on the mean; a batch of short sentences must not weigh as much as one of long ones.
+    """
+
+    def __init__(self, view: Sentence, vocabulary: Vocabulary, *, classed: bool, words: float) -> None:
+        self.view, self.vocabulary, self.classed, self.mean = view, vocabulary, classed, words
+        self.ids = torch.from_numpy(vocabulary.ids)
+        self.start = torch.tensor([vocabulary.special["</s>"], vocabulary.special["<s>"]])
+
+    def __call__(self, net: nn.Module, rows: tuple[Tensor, ...], dice: torch.Generator) -> Tensor:
+        """Sentences (b, l) of words and their lengths (b,); nats a sentence over the mean number of words."""
+        words = rows[0][:, : int(rows[1].max())]
+        told = self.told(words, dice)
+        logits = net.logits(*self.read(words, told))  # type: ignore[operator]
+        labels = self.labels(words, told)
+        total = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
+        return total / (len(words) * self.mean)
+
+    def told(self, words: Tensor, dice: torch.Generator) -> Tensor:
+        """The demographics that prompts tell (b, demographics), NONE for the others."""
+        s = len(self.view.static)
+        chance = torch.rand(len(words), 2, generator=dice, device=words.device)
+        share = torch.where(chance[:, :1] < UNTOLD, 0.0, chance[:, 1:])
+        tell = torch.rand(len(words), s, generator=dice, device=words.device) < share
+        tell[:, :1] |= self.classed
+        return torch.where(tell, words[:, :s], NONE)
+
+    def read(self, words: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+        """What the encoder reads (b, p), and what the decoder does (b, l + 1): its start, then what it has said."""
+        prompt = torch.from_numpy(prompts(self.view, self.vocabulary, told.cpu().numpy())).to(words.device)
+        said = torch.where(
+            words[:, :-1] == NONE, self.vocabulary.special["<pad>"], self.ids.to(words.device)[words[:, :-1]]
+        )
+        return prompt, torch.cat([self.start.to(words.device).expand(len(words), -1), said], dim=1)
+
+    def labels(self, words: Tensor, told: Tensor) -> Tensor:
+        """The token after each of what the decoder reads (b, l + 1), -100 where it is not scored."""
+        ids = torch.where(words == NONE, -100, self.ids.to(words.device)[words])
+        s = told.shape[1]
+        ids[:, :s] = torch.where(told == NONE, ids[:, :s], -100)
+        return torch.cat([torch.full_like(ids[:, :1], -100), ids], dim=1)
+
+
+def write(
+    net: Writer, view: Sentence, vocabulary: Vocabulary, told: np.ndarray, *, seed: int, temperature: float = 1.0,
+    top_k: int = 0, top_p: float = 1.0, free: bool = False,
+) -> np.ndarray:  # fmt: skip
+    """Sentences (n, l) of word numbers for subjects of whom some demographics are told (n, demographics), else NONE.
+
+    Drawn at a temperature among the top_k likeliest words (0: all), and of these the likeliest that make up top_p.
+    free: without the grammar, but for what is told; a sentence may hold STRANGE words and may not end.
+    """
+    at = next(net.parameters()).device
+    words = torch.from_numpy(vocabulary.words(net.config.vocab_size)).to(at)
+    special, parts = vocabulary.special, list[np.ndarray]()
+    for number, start in enumerate(range(0, len(told), BLOCK)):
+        part = told[start : start + BLOCK]
+        begin = torch.tensor([[special["</s>"], special["<s>"]]], device=at).expand(len(part), -1)
+        grammar = Grammar(view, words, torch.from_numpy(part).to(at), begun=2, free=free)
+        with hushed(), torch.inference_mode(), torch.random.fork_rng(devices=[at] if at.type == "cuda" else []):
+            torch.manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
+            prompt = torch.from_numpy(prompts(view, vocabulary, part)).to(at)
+            ids = net.generate(
+                input_ids=prompt, attention_mask=torch.ones_like(prompt), decoder_input_ids=begin, do_sample=True,
+                temperature=temperature, top_k=top_k, top_p=top_p, logits_processor=[grammar],
+                max_length=2 + view.longest, eos_token_id=int(vocabulary.ids[view.marks[END]]),
+                pad_token_id=special["<pad>"], num_beams=1, forced_eos_token_id=None, min_length=0,
+                no_repeat_ngram_size=0,
+            )  # fmt: skip
+        parts.append(_ended(words[ids[:, 2:]].cpu().numpy(), view.marks[END]))
+    out = np.full((len(told), max((p.shape[1] for p in parts), default=1)), NONE, np.int64)
+    for start, part in zip(range(0, len(told), BLOCK), parts, strict=True):
+        out[start : start + BLOCK, : part.shape[1]] = part
+    return out
+
+
+def _ended(words: np.ndarray, end: int) -> np.ndarray:
+    """Words (n, l) up to the first end; NONE after it."""
+    after = np.cumsum(words == end, axis=1) - (words == end)
+    return np.where(after > 0, NONE, words)
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """transformers' bars and advice kept from the terminal; its settings are put back."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

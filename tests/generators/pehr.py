@@ -1,0 +1,232 @@
+"""The first BART generator of health records (pehr, report of 2025-10-09), fault by fault, each of which can be mended.
+
+A subject is the text "age sex <demo> <v> codes <\\v> ... <END>", read by a pretrained BART's own sub-word tokenizer.
+As reported, the encoder is shown the whole text that the decoder has to say, generation begins after "<s> ... <demo>
+</s> <v>", and `<demo>` is no token. FIXES are the report's five; "prompted" and "placed" are what it did not mend: the
+encoder reads the demographics alone, and what is generated begins where training did. `python tests/generators/pehr.py`
+prints the table of every fix alone and together; `reported` is one of its rows.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tokenizers import ByteLevelBPETokenizer
+from tokenizers.processors import RobertaProcessing
+from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration, PreTrainedTokenizerFast
+
+from bench.datasets.icd import category_names
+from generators.bart_nets import hushed
+
+FIXES = ("demo", "mean", "fewer", "cooler", "barred")
+BEYOND = ("prompted", "placed")
+LONGEST, BATCH, DRAWN, HELD = 256, 16, 50, 0.2
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+
+
+def pretrain(folder: Path, *, seed: int = 0, steps: int = 800, width: int = 96) -> Path:
+    """A tiny BART in a folder: text infilling (spans of about 3 words, 30 %) over the names of ICD categories."""
+    names = category_names(10) | category_names(9)
+    texts = [f"{code} {name}" for code, name in names.items()] + [f"{a} {s}" for a in range(18, 96) for s in ("M", "F")]
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(texts, vocab_size=2_000, special_tokens=SPECIAL, show_progress=False)
+    bpe.post_processor = RobertaProcessing(("</s>", 2), ("<s>", 0))
+    named = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token", "mask_token"), SPECIAL, strict=True))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, **named)
+    torch.manual_seed(seed)
+    net = BartForConditionalGeneration(
+        BartConfig(
+            vocab_size=len(tokenizer), max_position_embeddings=1_026, d_model=width, encoder_layers=2,
+            decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=4 * width,
+            decoder_ffn_dim=4 * width, pad_token_id=1, bos_token_id=0, eos_token_id=2, decoder_start_token_id=2,
+            forced_eos_token_id=None,
+        )
+    )  # fmt: skip
+    rng = np.random.default_rng(seed)
+    ids = [tokenizer(t, truncation=True, max_length=32)["input_ids"] for t in texts]
+    optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    for _ in range(steps):
+        picked = [ids[i] for i in rng.integers(len(ids), size=32)]
+        holed, whole = _padded([_infilled(p, rng) for p in picked]), _padded(picked)
+        loss = net(input_ids=holed, attention_mask=(holed != 1).long(), labels=whole.masked_fill(whole == 1, -100)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    with hushed():
+        net.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return folder
+
+
+def reported(
+    model: Path, table: pd.DataFrame, fixes: set[str], *, epochs: int, lr: float, seed: int = 0
+) -> dict[str, object]:
+    """Train and draw as reported, but for some fixes.
+
+    Gives p_visit, the chance of `<v>` after the prompt where training has it; p_reported, where the report looked;
+    p_end, that of the model's own end token there; with_codes, the share of drawn subjects with a known code;
+    validation, a loss an epoch; and shuffled, the last one when encoders read other subjects.
+    """
+    strange = fixes - {*FIXES, *BEYOND}
+    if strange:
+        raise ValueError(f"no such fix: {strange}")
+    with hushed():
+        tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
+        net = BartForConditionalGeneration.from_pretrained(model, local_files_only=True)
+    structure = [*(["<demo>"] if "demo" in fixes else []), "<v>", "<\\v>", "<END>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": structure})
+    torch.manual_seed(seed)
+    known = net.config.vocab_size
+    with hushed():
+        net.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    with torch.no_grad():
+        rows = net.get_input_embeddings().weight
+        rows[known:] = rows[:known].mean(dim=0) if "mean" in fixes else torch.randn_like(rows[known:]) * 0.02
+    codes = [c for c in table.columns if c not in ("age", "sex", "died")]
+    people = [_text(rows, codes) for _, rows in table.groupby(level="subject")]
+    held = int(HELD * len(people))
+    rng = np.random.default_rng(seed)
+    pairs = [_encoded(tokenizer, p, prompted="prompted" in fixes) for p in people]
+    optimizer = torch.optim.AdamW(net.parameters(), lr=lr)
+    losses = []
+    epochs = max(1, epochs // 2) if "fewer" in fixes else epochs
+    for _ in range(epochs):
+        net.train()
+        order = held + rng.permutation(len(pairs) - held)
+        for start in range(0, len(order), BATCH):
+            loss = _loss(net, [pairs[i] for i in order[start : start + BATCH]])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        net.eval()
+        losses.append(_mean_loss(net, pairs[:held]))
+    others = [(pairs[(i + 1) % held][0], pairs[i][1]) for i in range(held)]
+    prompt = [p.split(" <v>")[0] for p in people[:DRAWN]]
+    read = _padded([tokenizer(p)["input_ids"] for p in prompt])
+    after = read.clone() if "placed" not in fixes else None
+    chances = _next(net, read, _begun(read))[:, [tokenizer.convert_tokens_to_ids("<v>"), net.config.eos_token_id]]
+    seen = _next(net, read, after)[:, [tokenizer.convert_tokens_to_ids("<v>")]] if after is not None else chances
+    texts = _generated(net, tokenizer, read, fixes, seed)
+    return {
+        "p_visit": float(chances[:, 0].mean()),
+        "p_end": float(chances[:, 1].mean()),
+        "p_reported": float(seen[:, 0].mean()),
+        "with_codes": float(np.mean([bool(set(codes) & set(t.split("<demo>")[-1].split())) for t in texts])),
+        "validation": losses,
+        "shuffled": _mean_loss(net, others),
+        "example": texts[0],
+    }
+
+
+def _text(rows: pd.DataFrame, codes: list[str]) -> str:
+    """A subject as the report writes it."""
+    held = rows[codes].to_numpy()
+    visits = " ".join(f"<v> {' '.join(np.array(codes)[h])} <\\v>" for h in held)
+    return f"{rows['age'].iloc[0]} {'M' if rows['sex'].iloc[0] == 'male' else 'F'} <demo> {visits} <END>"
+
+
+def _encoded(tokenizer: PreTrainedTokenizerFast, text: str, *, prompted: bool) -> tuple[list[int], list[int]]:
+    """What the encoder reads, and the labels."""
+    whole = tokenizer(text, truncation=True, max_length=LONGEST)["input_ids"]
+    return (tokenizer(text.split(" <v>")[0])["input_ids"] if prompted else whole), whole
+
+
+def _loss(net: BartForConditionalGeneration, pairs: list[tuple[list[int], list[int]]]) -> torch.Tensor:
+    read, labels = _padded([p[0] for p in pairs]), _padded([p[1] for p in pairs])
+    return net(input_ids=read, attention_mask=(read != 1).long(), labels=labels.masked_fill(labels == 1, -100)).loss
+
+
+@torch.no_grad()
+def _mean_loss(net: BartForConditionalGeneration, pairs: list[tuple[list[int], list[int]]]) -> float:
+    return float(np.mean([float(_loss(net, pairs[i : i + BATCH])) for i in range(0, len(pairs), BATCH)]))
+
+
+def _begun(read: torch.Tensor) -> torch.Tensor:
+    """The decoder's tokens as training has them before the first visit: its start, then the prompt without its end."""
+    ends = (read != 1).sum(dim=1) - 1
+    said = read.scatter(1, ends[:, None], 1)
+    return torch.cat([torch.full((len(read), 1), 2), said[:, :-1]], dim=1)
+
+
+@torch.no_grad()
+def _next(net: BartForConditionalGeneration, read: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
+    """Chances (b, vocabulary) of what comes after the decoder's tokens."""
+    logits = net(input_ids=read, attention_mask=(read != 1).long(), decoder_input_ids=said).logits
+    last = (said != 1).sum(dim=1) - 1
+    return logits[torch.arange(len(said)), last].softmax(dim=1)
+
+
+@torch.no_grad()
+def _generated(
+    net: BartForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    read: torch.Tensor,
+    fixes: set[str],
+    seed: int,
+) -> list[str]:
+    """Texts of subjects, prompt by prompt (prompts differ in length)."""
+    opened, out = torch.tensor([[tokenizer.convert_tokens_to_ids("<v>")]]), []
+    torch.manual_seed(seed)
+    for row in read:
+        prompt = row[row != 1][None]
+        begin = torch.cat([prompt, opened], dim=1) if "placed" not in fixes else _begun(prompt)
+        with hushed():
+            ids = net.generate(
+                input_ids=prompt, decoder_input_ids=begin, do_sample=True, top_k=50, max_length=LONGEST // 2,
+                temperature=1.0 if "cooler" in fixes else 1.3, eos_token_id=tokenizer.convert_tokens_to_ids("<END>"),
+                pad_token_id=1, bad_words_ids=[[2]] if "barred" in fixes else None, forced_eos_token_id=None,
+            )[0, begin.shape[1] :].tolist()  # fmt: skip
+        if 2 in ids:  # the library's end ends a text, wherever the report's own does not
+            ids = ids[: ids.index(2)]
+        out.append(tokenizer.decode(ids, skip_special_tokens=False).replace("<", " <").replace(">", "> "))
+    return out
+
+
+def _infilled(ids: list[int], rng: np.random.Generator) -> list[int]:
+    """BART's noise: spans of about three tokens, 30 % in all, one mask for each."""
+    inside, out, at = ids[1:-1], [ids[0]], 0
+    while at < len(inside):
+        if rng.random() < 0.1:
+            out.append(4)
+            at += int(rng.poisson(3))
+            continue
+        out.append(inside[at])
+        at += 1
+    return [*out, ids[-1]]
+
+
+def _padded(rows: list[list[int]]) -> torch.Tensor:
+    out = torch.full((len(rows), max(map(len, rows))), 1)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = torch.tensor(row)
+    return out
+
+
+def arms() -> list[set[str]]:
+    """No fix, each of the report's alone, all five, each of what it left alone, all."""
+    return [set(), *({f} for f in FIXES), set(FIXES), *({f} for f in BEYOND), set(BEYOND), {*FIXES, *BEYOND}]
+
+
+if __name__ == "__main__":
+    from bench.datasets import open_dataset
+
+    table = open_dataset("sim-visits[rows=500]", None).load().table
+    with tempfile.TemporaryDirectory() as made:
+        model = Path(sys.argv[1]) if len(sys.argv) > 1 else pretrain(Path(made))
+        print("| fixes | epochs | P(<v>) | where the report looked | own end | with codes | validation | shuffled |")
+        print("|---|---|---|---|---|---|---|---|")
+        for fixes in arms():
+            for epochs in (5, 30):
+                r = reported(model, table, fixes, epochs=epochs, lr=1e-4 if len(sys.argv) > 1 else 1e-3)
+                loss = " ".join(f"{v:.3f}" for v in r["validation"][:: max(1, len(r["validation"]) // 5)])
+                print(
+                    f"| {' '.join(sorted(fixes)) or 'none'} | {epochs} | {r['p_visit']:.4f} | {r['p_reported']:.6f} | "
+                    f"{r['p_end']:.3f} | {r['with_codes']:.2f} | {loss} | {r['shuffled']:.2f} |",
+                    flush=True,
+                )
+                print("   ", r["example"][:100], file=sys.stderr, flush=True)

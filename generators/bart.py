@@ -32,25 +32,26 @@ MOST_WORDS = 1_024
 class BART(Generator):
     """BART over the words of a table.
 
-    pretrained: "" for a small network from scratch, else a folder of a BART or a name on the hub. epochs (at most; more
-    where they make fewer than least_steps steps), batch, lr, weight_decay, warmup (steps over which the rate rises; a
-    pretrained network is first taught the new embeddings alone for as many), dropout, new_dropout (of new tokens'
-    embeddings), patience (evaluations without gain, one an epoch): training. width, depth (layers each of encoder and
-    decoder), heads: of a network from scratch. bins: of numbers. cover: share of subjects who fit whole. guards: stop a
-    fit that goes wrong. temperature, top_k (0: all), top_p: how words are drawn.
+    pretrained: "" for a small network from scratch, else a folder of a BART or a name on the hub. epochs (kept
+    within least_steps and most_steps), batch, lr, weight_decay, warmup (steps over which the rate rises; a pretrained
+    network is first taught the new embeddings alone for as many), dropout, new_dropout (of new tokens' embeddings),
+    patience (evaluations without gain, one an epoch): training. width, depth (layers each of encoder and decoder),
+    heads: of a network from scratch. bins: of numbers. cover: share of subjects who fit whole. guards: stop a fit that
+    goes wrong. temperature, top_k (0: all), top_p: how words are drawn.
     """
 
     AT_SAMPLE = ("temperature", "top_k", "top_p")
 
     def __init__(
-        self, pretrained: str = "", epochs: int = 40, least_steps: int = 1_500, batch: int = 32, lr: float = 1e-3,
-        weight_decay: float = 0.01, warmup: int = 100, dropout: float = 0.1, new_dropout: float = 0.1,
-        patience: int = 5, width: int = 128, depth: int = 2, heads: int = 4, bins: int = 32, cover: float = 0.995,
-        guards: bool = True, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
+        self, pretrained: str = "", epochs: int = 40, least_steps: int = 1_500, most_steps: int = 8_000,
+        batch: int = 32, lr: float = 1e-3, weight_decay: float = 0.01, warmup: int = 100, dropout: float = 0.1,
+        new_dropout: float = 0.1, patience: int = 5, width: int = 128, depth: int = 2, heads: int = 4, bins: int = 32,
+        cover: float = 0.995, guards: bool = True, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
     ) -> None:  # fmt: skip
         self.pretrained = pretrained
         self.epochs = epochs
         self.least_steps = least_steps
+        self.most_steps = most_steps
         self.batch = batch
         self.lr = lr
         self.weight_decay = weight_decay
@@ -166,7 +167,7 @@ class BART(Generator):
         lengths = (words != NONE).sum(dim=1)
         data = (words, lengths)
         epoch = max(len(sentences) // self.batch, LEAST_EPOCH)
-        steps = max(self.epochs * len(sentences) // self.batch, self.least_steps)
+        steps = min(max(self.epochs * len(sentences) // self.batch, self.least_steps), self.most_steps)
         loss = Loss(self.view_, self.vocabulary_, classed=self.target_ is not None, words=float(lengths.float().mean()))
         if self.pretrained and self.warmup:
             body = [p for name, p in net.named_parameters() if not name.startswith(("model.shared", "visit"))]

@@ -9,6 +9,7 @@ table is one visit: its flags, after everything else. Which word may follow whic
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,11 +70,12 @@ class Sentence:
 
     @cached_property
     def words(self) -> list[str]:
-        """The text of every word, each once and without blanks: demographics, structure, slots, codes."""
+        """The text of every word, each once, without blanks and with no token in it: demographics, structure, slots,
+        codes."""
         out, taken = list[str](), set(STRUCTURE)
 
         def add(text: str) -> None:
-            text = "_".join(text.split()) or "_"
+            text = re.sub(r"<(/?\w+)>", r"‹\1›", "_".join(text.split()) or "_")
             while text in taken:
                 text += "'"
             taken.add(text)

@@ -11,7 +11,7 @@ from generators import ALL, REGISTRY, find, load_class, make, parameters
 from generators.base import Unsupported
 
 QUICK = {
-    "bart": {"epochs": 1, "least_steps": 20, "width": 16, "depth": 1, "heads": 2, "bins": 8, "cover": 0.9},
+    "bart": {"least_steps": 20, "most_steps": 20, "width": 16, "depth": 1, "heads": 2, "bins": 8, "cover": 0.9},
     "gan": {"steps": 10, "batch": 16, "width": 8, "noise": 4},
     "ou": {"steps": 30, "sample_steps": 5, "width": 16},
     "tardiff": {"steps": 10, "sample_steps": 3, "width": 8, "batch": 16},

@@ -19,7 +19,7 @@ from torch import nn
 from transformers import BartConfig
 
 from generators.bart_guards import Guards
-from generators.bart_nets import Loss, Vocabulary, Writer, pretrained, scratch, tokenizer_of, write
+from generators.bart_nets import Loss, Vocabulary, Writer, learned, pretrained, scratch, tokenizer_of, write
 from generators.base import Generator, Log, Unsupported, quiet
 from generators.columns import labels
 from generators.sentence import NONE, Sentence
@@ -91,24 +91,11 @@ class BART(Generator):
         self.target_ = target
         self.rate_ = float(labels(train, target).mean())
         sentences = view.transform(train)
-        if self.pretrained:
-            made = list[Vocabulary]()
-
-            def network() -> nn.Module:
-                net, vocabulary = pretrained(self.pretrained, view, new_dropout=self.new_dropout)
-                made.append(vocabulary)
-                return net
-
-            net = build(network, seed=seed)
-            self.vocabulary_ = made[0]
-        else:
-            self.vocabulary_ = Vocabulary.of(tokenizer_of(view), view)
-            config = scratch(
-                view, self.vocabulary_, width=self.width, depth=self.depth, heads=self.heads, dropout=self.dropout,
-                new_dropout=self.new_dropout,
-            )  # fmt: skip
-            net = build(lambda: Writer(config), seed=seed)
-        self.config_ = net.config.to_dict()
+        self.vocabulary_ = (
+            learned(self.pretrained, view) if self.pretrained else Vocabulary.of(tokenizer_of(view), view)
+        )
+        net = build(lambda: self._new(view), seed=seed)
+        self.config_ = net.config.to_dict()  # type: ignore[operator, union-attr]
         self.view_ = view
         self.weights_ = weights_of(self._train(net, sentences, seed, log))
         return self
@@ -156,6 +143,15 @@ class BART(Generator):
         if column.kind == "category":
             values = pd.Series(pd.Categorical(values, list(column.levels), ordered=column.ordered))
         return int(self.view_.starts[place] + b.encode(values)[0])
+
+    def _new(self, view: Sentence) -> Writer:
+        """A network that has not seen train."""
+        if self.pretrained:
+            return pretrained(self.pretrained, view, self.vocabulary_, new_dropout=self.new_dropout)
+        return scratch(
+            view, self.vocabulary_, width=self.width, depth=self.depth, heads=self.heads, dropout=self.dropout,
+            new_dropout=self.new_dropout,
+        )  # fmt: skip
 
     def _net(self) -> Writer:
         net = Writer(BartConfig.from_dict(self.config_))

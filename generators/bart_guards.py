@@ -126,7 +126,7 @@ class Guards:
         new[self.vocabulary.ids] = True
         structural = np.zeros(len(norm), bool)
         structural[self.vocabulary.ids[list(self.view.marks.values())]] = True
-        first = int(self.net.config.first_new)  # type: ignore[union-attr]
+        first = self.vocabulary.old
         ours, others = (new, np.arange(len(norm)) < first) if first else (structural, new & ~structural)
         return {"norm_ratio": float(norm[ours].mean() / norm[others].mean()) if others.any() else 1.0}
 

@@ -30,14 +30,18 @@ UNTOLD = 0.5  # share of subjects of whom a training step tells the class alone
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Which token every word of a view is. tokenizer: as JSON. ids (words,): tokens. special: of SPECIAL, by name."""
+    """Which token every word of a view is.
+
+    tokenizer: as JSON. ids (words,): tokens. special: of SPECIAL, by name. old: tokens that a pretrained model had.
+    """
 
     tokenizer: str
     ids: np.ndarray
     special: dict[str, int]
+    old: int
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer, view: Sentence) -> Vocabulary:
+    def of(cls, tokenizer: Tokenizer, view: Sentence, *, old: int = 0) -> Vocabulary:
         """Read a tokenizer. Raises ValueError where it cuts a word of the view, or lacks a special token."""
         ids = [tokenizer.encode(word, add_special_tokens=False).ids for word in view.words]
         cut = next((word for word, found in zip(view.words, ids, strict=True) if len(found) != 1), None)
@@ -45,11 +49,11 @@ class Vocabulary:
             raise ValueError(
                 f"the tokenizer makes {len(tokenizer.encode(cut).ids)} tokens of the word '{cut}', not one"
             )
-        special = {name: tokenizer.token_to_id(name) for name in SPECIAL}
-        if None in special.values():
-            lacking = next(name for name, at in special.items() if at is None)
-            raise ValueError(f"the tokenizer has no token {lacking}: expected BART's own, {', '.join(SPECIAL)}")
-        return cls(tokenizer.to_str(), np.array([found[0] for found in ids], np.int64), special)
+        special = {name: at for name in SPECIAL if (at := tokenizer.token_to_id(name)) is not None}
+        lacking = [name for name in SPECIAL if name not in special]
+        if lacking:
+            raise ValueError(f"the tokenizer has no token {lacking[0]}: expected BART's own, {', '.join(SPECIAL)}")
+        return cls(tokenizer.to_str(), np.array([found[0] for found in ids], np.int64), special, old)
 
     @property
     def size(self) -> int:
@@ -161,63 +165,71 @@ class Grammar(LogitsProcessor):
 
 def scratch(
     view: Sentence, vocabulary: Vocabulary, *, width: int, depth: int, heads: int, dropout: float, new_dropout: float
-) -> BartConfig:
+) -> Writer:
     """A small BART for a view's sentences; `depth` layers each of encoder and decoder."""
     special = vocabulary.special
-    return BartConfig(
+    config = BartConfig(
         vocab_size=vocabulary.size, max_position_embeddings=view.longest + ROOM, d_model=width, encoder_layers=depth,
         decoder_layers=depth, encoder_attention_heads=heads, decoder_attention_heads=heads, encoder_ffn_dim=4 * width,
         decoder_ffn_dim=4 * width, dropout=dropout, attention_dropout=0.0, activation_dropout=0.0,
         bos_token_id=special["<s>"], pad_token_id=special["<pad>"], eos_token_id=special["</s>"],
         decoder_start_token_id=special["</s>"], forced_eos_token_id=None, tie_word_embeddings=True,
-        **_ours(view, vocabulary, first_new=0, new_dropout=new_dropout),
+        **_ours(view, vocabulary, new_dropout=new_dropout),
     )  # fmt: skip
+    return Writer(config)
 
 
-def pretrained(model: str, view: Sentence, *, new_dropout: float, init: str = "mean") -> tuple[Writer, Vocabulary]:
-    """A pretrained BART, from a folder or by a name on the hub, whose tokenizer has learned a view's words.
+def learned(model: str, view: Sentence) -> Vocabulary:
+    """The vocabulary of a pretrained BART, from a folder or by a name on the hub, with a view's words added.
 
-    init: a new token's embedding is the "mean" of the pretrained ones, or "random" as a fresh network's. Raises
-    ValueError where there is no BART or its positions are too few.
+    Raises ValueError where there is none, or where it cuts a word.
+    """
+    with _loading(model):
+        found = AutoTokenizer.from_pretrained(model, local_files_only=Path(model).exists())
+        tokenizer = Tokenizer.from_str(found.backend_tokenizer.to_str())
+    old = tokenizer.get_vocab_size()
+    tokenizer.add_special_tokens([AddedToken(w, special=True, normalized=False) for w in STRUCTURE])
+    others = [w for w in view.words if w not in STRUCTURE]
+    tokenizer.add_tokens([AddedToken(w, single_word=True, normalized=False) for w in others])
+    return Vocabulary.of(tokenizer, view, old=old)
+
+
+def pretrained(model: str, view: Sentence, vocabulary: Vocabulary, *, new_dropout: float) -> Writer:
+    """A pretrained BART, new tokens' embeddings at the mean of the old ones.
+
+    Raises ValueError where there is none, or where it has too few positions for a view's sentences.
     """
     local = Path(model).exists()
-    with hushed():
-        try:
-            found = AutoTokenizer.from_pretrained(model, local_files_only=local)
-            config = BartConfig.from_pretrained(model, local_files_only=local)
-            tokenizer = Tokenizer.from_str(found.backend_tokenizer.to_str())
-            known = tokenizer.get_vocab_size()
-            tokenizer.add_special_tokens([AddedToken(w, special=True, normalized=False) for w in STRUCTURE])
-            tokenizer.add_tokens([AddedToken(w, single_word=True, normalized=False) for w in _others(view)])
-            vocabulary = Vocabulary.of(tokenizer, view)
-            config.update(_ours(view, vocabulary, first_new=known, new_dropout=new_dropout))
-            net = Writer.from_pretrained(model, config=config, local_files_only=local)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"'{model}' holds no BART that can be loaded: {str(error).split(chr(10))[0]}") from error
+    with _loading(model):
+        config = BartConfig.from_pretrained(model, local_files_only=local)
+        config.update(_ours(view, vocabulary, new_dropout=new_dropout))
+        net = Writer.from_pretrained(model, config=config, local_files_only=local)
     if config.max_position_embeddings < view.longest + 2:
         raise ValueError(
             f"'{model}' has {config.max_position_embeddings} positions; the longest sentence takes {view.longest + 2}"
         )
     nn.init.zeros_(net.visit.weight)
-    if net.config.vocab_size < vocabulary.size:
-        net.resize_token_embeddings(vocabulary.size, mean_resizing=False)
-    with torch.no_grad():
+    with hushed(), torch.no_grad():
+        net.resize_token_embeddings(max(vocabulary.size, net.config.vocab_size), mean_resizing=False)
         table = net.get_input_embeddings().weight
-        if init == "mean":
-            table[known:] = table[:known].mean(dim=0)
-        else:
-            table[known:].normal_(0, net.config.init_std)
-    return net, vocabulary
+        table[vocabulary.old :] = table[: vocabulary.old].mean(dim=0)
+    return net
 
 
-def _ours(view: Sentence, vocabulary: Vocabulary, *, first_new: int, new_dropout: float) -> dict[str, Any]:
+def _ours(view: Sentence, vocabulary: Vocabulary, *, new_dropout: float) -> dict[str, Any]:
     """What Writer reads of a configuration beside BART's own."""
     opens = int(vocabulary.ids[view.marks[VISIT]])
-    return {"visits": view.visits[1], "opens": opens, "first_new": first_new, "new_dropout": new_dropout}
+    return {"visits": view.visits[1], "opens": opens, "first_new": vocabulary.old, "new_dropout": new_dropout}
 
 
-def _others(view: Sentence) -> list[str]:
-    return [w for w in view.words if w not in STRUCTURE]
+@contextmanager
+def _loading(model: str) -> Iterator[None]:
+    """Whatever transformers says of a model that is not there, as one line."""
+    with hushed():
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            raise ValueError(f"'{model}' holds no BART that can be loaded: {str(error).split(chr(10))[0]}") from error
 
 
 def prompts(view: Sentence, vocabulary: Vocabulary, told: np.ndarray) -> np.ndarray:

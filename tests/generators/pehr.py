@@ -27,7 +27,7 @@ LONGEST, BATCH, DRAWN, HELD = 256, 16, 50, 0.2
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
-def pretrain(folder: Path, *, seed: int = 0, steps: int = 800, width: int = 96) -> Path:
+def pretrain(folder: Path, *, seed: int = 0, steps: int = 700, width: int = 128) -> Path:
     """A tiny BART in a folder: text infilling (spans of about 3 words, 30 %) over the names of ICD categories."""
     names = category_names(10) | category_names(9)
     texts = [f"{code} {name}" for code, name in names.items()] + [f"{a} {s}" for a in range(18, 96) for s in ("M", "F")]
@@ -47,14 +47,15 @@ def pretrain(folder: Path, *, seed: int = 0, steps: int = 800, width: int = 96) 
     )  # fmt: skip
     rng = np.random.default_rng(seed)
     ids = [tokenizer(t, truncation=True, max_length=32)["input_ids"] for t in texts]
-    optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps, pct_start=0.1)
     for _ in range(steps):
         picked = [ids[i] for i in rng.integers(len(ids), size=32)]
         holed, whole = _padded([_infilled(p, rng) for p in picked]), _padded(picked)
         loss = net(input_ids=holed, attention_mask=(holed != 1).long(), labels=whole.masked_fill(whole == 1, -100)).loss
         optimizer.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         schedule.step()
     with hushed():
@@ -106,16 +107,15 @@ def reported(
         net.eval()
         losses.append(_mean_loss(net, pairs[:held]))
     others = [(pairs[(i + 1) % held][0], pairs[i][1]) for i in range(held)]
-    prompt = [p.split(" <v>")[0] for p in people[:DRAWN]]
-    read = _padded([tokenizer(p)["input_ids"] for p in prompt])
-    after = read.clone() if "placed" not in fixes else None
-    chances = _next(net, read, _begun(read))[:, [tokenizer.convert_tokens_to_ids("<v>"), net.config.eos_token_id]]
-    seen = _next(net, read, after)[:, [tokenizer.convert_tokens_to_ids("<v>")]] if after is not None else chances
-    texts = _generated(net, tokenizer, read, fixes, seed)
+    opens = tokenizer.convert_tokens_to_ids("<v>")
+    read = [tokenizer(p.split(" <v>")[0])["input_ids"] for p in people[:DRAWN]]
+    begun = [[2, *whole[: whole.index(opens)]] for _, whole in pairs[:DRAWN]]  # as training has it
+    chances = _next(net, read, begun)
+    texts = _generated(net, tokenizer, read, begun if "placed" in fixes else None, fixes, seed)
     return {
-        "p_visit": float(chances[:, 0].mean()),
-        "p_end": float(chances[:, 1].mean()),
-        "p_reported": float(seen[:, 0].mean()),
+        "p_visit": float(chances[:, opens].mean()),
+        "p_end": float(chances[:, 2].mean()),
+        "p_reported": float(_next(net, read, read)[:, opens].mean()),
         "with_codes": float(np.mean([bool(set(codes) & set(t.split("<demo>")[-1].split())) for t in texts])),
         "validation": losses,
         "shuffled": _mean_loss(net, others),
@@ -146,44 +146,31 @@ def _mean_loss(net: BartForConditionalGeneration, pairs: list[tuple[list[int], l
     return float(np.mean([float(_loss(net, pairs[i : i + BATCH])) for i in range(0, len(pairs), BATCH)]))
 
 
-def _begun(read: torch.Tensor) -> torch.Tensor:
-    """The decoder's tokens as training has them before the first visit: its start, then the prompt without its end."""
-    ends = (read != 1).sum(dim=1) - 1
-    said = read.scatter(1, ends[:, None], 1)
-    return torch.cat([torch.full((len(read), 1), 2), said[:, :-1]], dim=1)
-
-
 @torch.no_grad()
-def _next(net: BartForConditionalGeneration, read: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
+def _next(net: BartForConditionalGeneration, read: list[list[int]], said: list[list[int]]) -> torch.Tensor:
     """Chances (b, vocabulary) of what comes after the decoder's tokens."""
-    logits = net(input_ids=read, attention_mask=(read != 1).long(), decoder_input_ids=said).logits
-    last = (said != 1).sum(dim=1) - 1
-    return logits[torch.arange(len(said)), last].softmax(dim=1)
+    seen, tokens = _padded(read), _padded(said)
+    logits = net(input_ids=seen, attention_mask=(seen != 1).long(), decoder_input_ids=tokens).logits
+    return logits[torch.arange(len(said)), torch.tensor([len(s) - 1 for s in said])].softmax(dim=1)
 
 
 @torch.no_grad()
 def _generated(
-    net: BartForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerFast,
-    read: torch.Tensor,
-    fixes: set[str],
-    seed: int,
-) -> list[str]:
-    """Texts of subjects, prompt by prompt (prompts differ in length)."""
-    opened, out = torch.tensor([[tokenizer.convert_tokens_to_ids("<v>")]]), []
+    net: BartForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, read: list[list[int]],
+    begun: list[list[int]] | None, fixes: set[str], seed: int,
+) -> list[str]:  # fmt: skip
+    """Texts of subjects, begun so, or as the report begins them: "<s> ... <demo> </s> <v>". One by one, as there."""
+    ours, opens, out = tokenizer.convert_tokens_to_ids("<END>"), tokenizer.convert_tokens_to_ids("<v>"), []
     torch.manual_seed(seed)
-    for row in read:
-        prompt = row[row != 1][None]
-        begin = torch.cat([prompt, opened], dim=1) if "placed" not in fixes else _begun(prompt)
+    for i, row in enumerate(read):
+        begin = torch.tensor([begun[i] if begun else [*row, opens]])
         with hushed():
             ids = net.generate(
-                input_ids=prompt, decoder_input_ids=begin, do_sample=True, top_k=50, max_length=LONGEST // 2,
-                temperature=1.0 if "cooler" in fixes else 1.3, eos_token_id=tokenizer.convert_tokens_to_ids("<END>"),
-                pad_token_id=1, bad_words_ids=[[2]] if "barred" in fixes else None, forced_eos_token_id=None,
-            )[0, begin.shape[1] :].tolist()  # fmt: skip
-        if 2 in ids:  # the library's end ends a text, wherever the report's own does not
-            ids = ids[: ids.index(2)]
-        out.append(tokenizer.decode(ids, skip_special_tokens=False).replace("<", " <").replace(">", "> "))
+                input_ids=torch.tensor([row]), decoder_input_ids=begin, do_sample=True, top_k=50,
+                eos_token_id=[ours, 2], temperature=1.0 if "cooler" in fixes else 1.3, max_length=LONGEST // 2, pad_token_id=1,
+                bad_words_ids=[[2]] if "barred" in fixes else None, forced_eos_token_id=None,
+            )[0].tolist()  # fmt: skip
+        out.append(tokenizer.decode(ids[begin.shape[1] :]).replace("<", " <").replace(">", "> "))
     return out
 
 
@@ -215,7 +202,7 @@ def arms() -> list[set[str]]:
 if __name__ == "__main__":
     from bench.datasets import open_dataset
 
-    table = open_dataset("sim-visits[rows=500]", None).load().table
+    table = open_dataset("sim-visits[codes=40,rows=500]", None).load().table
     with tempfile.TemporaryDirectory() as made:
         model = Path(sys.argv[1]) if len(sys.argv) > 1 else pretrain(Path(made))
         print("| fixes | epochs | P(<v>) | where the report looked | own end | with codes | validation | shuffled |")

@@ -12,7 +12,7 @@ from bench.datasets import open_dataset
 from bench.doctor import TABLES
 from generators import make
 from generators.bart_guards import Guards, Violated
-from generators.bart_nets import Grammar, Loss, Vocabulary, Writer, prompts, scratch, tokenizer_of, write
+from generators.bart_nets import Grammar, Loss, Vocabulary, prompts, scratch, tokenizer_of, write
 from generators.base import StopFit, Unsupported, quiet
 from generators.encode import Tokens
 from generators.sentence import CLOSE, END, NONE, STRANGE, VISIT, Sentence
@@ -133,7 +133,7 @@ def test_an_untrained_network_writes_well_formed_subjects(shape: str) -> None:
     """Nothing but the grammar keeps these in order: weights are random, and some demographics are told."""
     table, view = view_of(shape, bins=6)
     vocabulary = Vocabulary.of(tokenizer_of(view), view)
-    net = Writer(scratch(view, vocabulary, width=8, depth=1, heads=1, dropout=0.0, new_dropout=0.0)).eval()
+    net = scratch(view, vocabulary, width=8, depth=1, heads=1, dropout=0.0, new_dropout=0.0).eval()
     told = view.transform(table)[:80, : len(view.static)].copy()
     told[np.random.default_rng(0).random(told.shape) < 0.5] = NONE
     sentences = write(net, view, vocabulary, told, seed=0)
@@ -150,7 +150,7 @@ def test_what_is_written_with_a_cache_is_what_the_network_says() -> None:
     table, view = view_of("visits")
     vocabulary = Vocabulary.of(tokenizer_of(view), view)
     torch.manual_seed(0)
-    net = Writer(scratch(view, vocabulary, width=16, depth=2, heads=2, dropout=0.1, new_dropout=0.1)).eval()
+    net = scratch(view, vocabulary, width=16, depth=2, heads=2, dropout=0.1, new_dropout=0.1).eval()
     torch.nn.init.normal_(net.visit.weight)
     told = view.transform(table)[:20, : len(view.static)]
     greedy = write(net, view, vocabulary, told, seed=0, top_k=1)
@@ -169,7 +169,7 @@ def test_top_k_and_temperature_narrow_what_is_drawn() -> None:
     table, view = view_of("codes")
     vocabulary = Vocabulary.of(tokenizer_of(view), view)
     torch.manual_seed(0)
-    net = Writer(scratch(view, vocabulary, width=16, depth=1, heads=2, dropout=0.0, new_dropout=0.0)).eval()
+    net = scratch(view, vocabulary, width=16, depth=1, heads=2, dropout=0.0, new_dropout=0.0).eval()
     told = np.repeat(view.transform(table)[:1, : len(view.static)], 60, axis=0)
     kinds = [
         len(np.unique(write(net, view, vocabulary, told, seed=0, **settings), axis=0))
@@ -212,7 +212,7 @@ def test_the_loss_is_that_of_each_sentence_alone() -> None:
     table, view = view_of("visits")
     vocabulary = Vocabulary.of(tokenizer_of(view), view)
     torch.manual_seed(0)
-    net = Writer(scratch(view, vocabulary, width=16, depth=1, heads=2, dropout=0.0, new_dropout=0.0)).eval()
+    net = scratch(view, vocabulary, width=16, depth=1, heads=2, dropout=0.0, new_dropout=0.0).eval()
     loss = Loss(view, vocabulary, classed=True, words=10.0)
     words = torch.from_numpy(view.transform(table))[:6]
     lengths = (words != NONE).sum(dim=1)
@@ -279,7 +279,7 @@ def watched(table: pd.DataFrame, log=quiet, **settings: object) -> Guards:
     view = Sentence.fit(table, target="y", static=["y", "sex"])
     vocabulary = Vocabulary.of(tokenizer_of(view), view)
     torch.manual_seed(0)
-    net = Writer(scratch(view, vocabulary, width=16, depth=1, heads=2, dropout=0.0, new_dropout=0.0))
+    net = scratch(view, vocabulary, width=16, depth=1, heads=2, dropout=0.0, new_dropout=0.0)
     loss = Loss(view, vocabulary, classed=True, words=12.0)
     return Guards(net, loss, view.transform(table), epoch=10, seed=0, stop=True, log=log)
 

@@ -27,7 +27,7 @@ LONGEST, BATCH, DRAWN, HELD = 256, 16, 50, 0.2
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
-def pretrain(folder: Path, *, seed: int = 0, steps: int = 700, width: int = 128) -> Path:
+def pretrain(folder: Path, *, seed: int = 0, steps: int = 900, width: int = 128) -> Path:
     """A tiny BART in a folder: text infilling (spans of about 3 words, 30 %) over the names of ICD categories."""
     names = category_names(10) | category_names(9)
     texts = [f"{code} {name}" for code, name in names.items()] + [f"{a} {s}" for a in range(18, 96) for s in ("M", "F")]
@@ -50,7 +50,7 @@ def pretrain(folder: Path, *, seed: int = 0, steps: int = 700, width: int = 128)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps, pct_start=0.1)
     for _ in range(steps):
-        picked = [ids[i] for i in rng.integers(len(ids), size=32)]
+        picked = [ids[i] for i in rng.integers(len(ids), size=2 * BATCH)]
         holed, whole = _padded([_infilled(p, rng) for p in picked]), _padded(picked)
         loss = net(input_ids=holed, attention_mask=(holed != 1).long(), labels=whole.masked_fill(whole == 1, -100)).loss
         optimizer.zero_grad()
@@ -167,8 +167,8 @@ def _generated(
         with hushed():
             ids = net.generate(
                 input_ids=torch.tensor([row]), decoder_input_ids=begin, do_sample=True, top_k=50,
-                eos_token_id=[ours, 2], temperature=1.0 if "cooler" in fixes else 1.3, max_length=LONGEST // 2, pad_token_id=1,
-                bad_words_ids=[[2]] if "barred" in fixes else None, forced_eos_token_id=None,
+                temperature=1.0 if "cooler" in fixes else 1.3, max_length=LONGEST // 2, eos_token_id=[ours, 2],
+                pad_token_id=1, bad_words_ids=[[2]] if "barred" in fixes else None, forced_eos_token_id=None,
             )[0].tolist()  # fmt: skip
         out.append(tokenizer.decode(ids[begin.shape[1] :]).replace("<", " <").replace(">", "> "))
     return out

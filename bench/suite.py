@@ -182,4 +182,4 @@ def _prompts(use: DatasetUse) -> str:
 def _impossible(row: generators.Row, source: Source) -> str:
     if "redraw" in row.handed and not source.simulated:
         return "the process behind this dataset is not known"
-    return ""
+    return generators.absence(row)

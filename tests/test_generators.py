@@ -12,6 +12,7 @@ from generators.base import Unsupported
 
 QUICK = {
     "bart": {"least_steps": 20, "most_steps": 20, "width": 16, "depth": 1, "heads": 2, "bins": 8, "cover": 0.9},
+    "ctgan": {"epochs": 1, "batch": 20},
     "gan": {"steps": 10, "batch": 16, "width": 8, "noise": 4},
     "ou": {"steps": 30, "sample_steps": 5, "width": 16},
     "tardiff": {"steps": 10, "sample_steps": 3, "width": 8, "batch": 16},

@@ -35,7 +35,7 @@ class BART(Generator):
     pretrained: "" for a small network from scratch, else a folder of a BART or a name on the hub. epochs (kept
     within least_steps and most_steps), batch, lr, weight_decay, warmup (steps over which the rate rises; a pretrained
     network is first taught the new embeddings alone for as many), dropout, new_dropout (of new tokens' embeddings),
-    patience (evaluations without gain, one an epoch): training. width, depth (layers each of encoder and decoder),
+    ema, patience (evaluations without gain, one an epoch): training. width, depth (layers each of encoder and decoder),
     heads: of a network from scratch. bins: of numbers. cover: share of subjects who fit whole. guards: stop a fit that
     goes wrong. temperature, top_k (0: all), top_p: how words are drawn.
     """
@@ -43,10 +43,11 @@ class BART(Generator):
     AT_SAMPLE = ("temperature", "top_k", "top_p")
 
     def __init__(
-        self, pretrained: str = "", epochs: int = 40, least_steps: int = 1_500, most_steps: int = 8_000,
+        self, pretrained: str = "", epochs: int = 20, least_steps: int = 1_500, most_steps: int = 8_000,
         batch: int = 32, lr: float = 1e-3, weight_decay: float = 0.01, warmup: int = 100, dropout: float = 0.1,
-        new_dropout: float = 0.1, patience: int = 5, width: int = 128, depth: int = 2, heads: int = 4, bins: int = 32,
-        cover: float = 0.995, guards: bool = True, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
+        new_dropout: float = 0.1, ema: float = 0.995, patience: int = 5, width: int = 128, depth: int = 2,
+        heads: int = 4, bins: int = 32, cover: float = 0.995, guards: bool = True, temperature: float = 1.0,
+        top_k: int = 0, top_p: float = 1.0,
     ) -> None:  # fmt: skip
         self.pretrained = pretrained
         self.epochs = epochs
@@ -58,6 +59,7 @@ class BART(Generator):
         self.warmup = warmup
         self.dropout = dropout
         self.new_dropout = new_dropout
+        self.ema = ema
         self.patience = patience
         self.width = width
         self.depth = depth
@@ -175,6 +177,6 @@ class BART(Generator):
                 p.requires_grad_(True)
         watch = Guards(net, loss, sentences, epoch=epoch, seed=seed, stop=self.guards, log=log)
         return train(
-            net, loss, data, lengths=lengths, seed=seed, steps=steps, batch=self.batch, lr=self.lr,
-            weight_decay=self.weight_decay, ema=0.0, every=epoch, patience=self.patience, warmup=self.warmup, log=watch,
+            net, loss, data, lengths=lengths, seed=seed, steps=steps, batch=self.batch, lr=self.lr, warmup=self.warmup,
+            weight_decay=self.weight_decay, ema=self.ema, every=epoch, patience=self.patience, log=watch,
         )  # fmt: skip

@@ -37,6 +37,7 @@ HELD, MOST_HELD, LEAST_HELD = 0.1, 2_000, 50  # subjects that end the training: 
 EVALUATIONS, PATIENCE = 12, 4
 SETTLE = 8  # batches that the averaged generator's normalisation is taken over
 CALIBRATED = 4_000  # subjects drawn to calibrate with
+ENOUGH = 100  # subjects of a class whose own shares are matched
 BLOCK = 2_048  # subjects drawn at once
 
 
@@ -48,8 +49,8 @@ class GAN(Generator):
     critic_steps: of the critic per one of the generator. pack: rows that the critic judges together ("codes", "table").
     width: of layers; series have a quarter as many channels. depth: layers of rows. noise: numbers that a subject is
     drawn from. modes: of a number, at most ("codes", "table"). embed: latent channels of TimeGAN's embedding, 0 for
-    none ("series"). calibrate: match numbers' marginals to train's. cover: share of subjects whose whole length fits
-    the grid of a longitudinal table.
+    none ("series"). calibrate: match each column's marginal to train's. cover: share of subjects whose whole length
+    fits the grid of a longitudinal table.
     """
 
     def __init__(
@@ -115,10 +116,12 @@ class GAN(Generator):
         self.levels_ = Levels.fit(x, y, self._segments()) if self.face_ == "table" else None
         self.embedding_ = self._embed(x, seed) if self.embed and self.face_ == "series" else {}
         self.weights_ = self._train(x, y, seed, log)
+        self.added_ = np.zeros((2, self.size_[0]), np.float32)
         if self.calibrate:
             net = with_weights(self._generator(), self.weights_).to(device())
             some = np.resize(rng.permutation(y)[:CALIBRATED], max(min(len(y), CALIBRATED), 100))
-            self.maps_ = self._maps(self._drawn(net, some, seed), x)
+            self.added_ = self._lacking(net, x, y, seed)
+            self.maps_ = self._maps(self._drawn(net, some, seed, self.added_), x)
         return self
 
     def sample(self, n: int, *, given: Mapping[str, object] | None = None, seed: int) -> pd.DataFrame:
@@ -137,7 +140,7 @@ class GAN(Generator):
             if n and self.rate_ == 1 - y[0]:
                 raise Unsupported(f"train has no subject with {self.target_} = {bool(y[0])}")
         net = with_weights(self._generator(), self.weights_)
-        x = self._drawn(net.to(device()), y, int(rng.integers(2**62)))
+        x = self._drawn(net.to(device()), y, int(rng.integers(2**62)), self.added_)
         held = {self.target_: pd.Series(y == 1)} if self.target_ else {}
         view = self.view_.view if isinstance(self.view_, Coded) else self.view_
         return view.inverse(self._bent(x, self.maps_), held=held)
@@ -196,26 +199,50 @@ class GAN(Generator):
         return torch.where(still, logits.mean(dim=2, keepdim=True), logits)
 
     @torch.no_grad()
-    def _drawn(self, net: nn.Module, y: np.ndarray, seed: int) -> np.ndarray:
-        """Rows (n, q) or signals (n, c, l) of classes y (n,), decided."""
-        dice = torch.Generator().manual_seed(seed)
-        at = next(net.parameters()).device
+    def _said(self, net: nn.Module, y: Tensor, dice: torch.Generator) -> Tensor:
+        """Logits (b, q) of rows or (b, c, l) of signals of classes y (b,)."""
+        at, told = next(net.parameters()).device, y[:, None].float()
+        if self.levels_:
+            told = torch.cat([told, self.levels_.usual(y, dice)], dim=1)
+        z = torch.randn(len(y), self._noise(net), generator=dice)
+        logits = net.eval()(z.to(at), told.to(at))
+        if self.face_ != "series":
+            return logits
+        return self._still(self._embedding().to(at).outward(logits.tanh()) if self.embedding_ else logits)
+
+    @torch.no_grad()
+    def _drawn(self, net: nn.Module, y: np.ndarray, seed: int, added: np.ndarray) -> np.ndarray:
+        """Rows (n, q) or signals (n, c, l) of classes y (n,), decided; `added` to logits, class by class (2, q)."""
+        dice, at = torch.Generator().manual_seed(seed), next(net.parameters()).device
         heads, parts = Heads(self._segments()).to(at), [np.zeros((0, *self.size_), np.float32)]
-        outward = self._embedding().to(at).outward if self.embedding_ else None
+        more = torch.from_numpy(added).to(at)
         for part in torch.from_numpy(y).split(BLOCK):
-            told = part[:, None].float()
-            if self.levels_:
-                told = torch.cat([told, self.levels_.usual(part, dice)], dim=1)
-            z = torch.randn(len(part), self._noise(net), generator=dice)
-            logits = net.eval()(z.to(at), told.to(at))
+            logits = self._said(net, part, dice)
             if self.face_ != "series":
-                parts.append(heads.drawn(logits, dice).cpu().numpy())
+                parts.append(heads.drawn(logits + more[part], dice).cpu().numpy())
                 continue
-            logits = self._still(outward(logits.tanh()) if outward else logits)
-            drawn = _by_place(lambda p: heads.drawn(p, dice), logits)
+            drawn = _by_place(lambda p: heads.drawn(p, dice), logits + more[part][:, :, None])
             still = torch.from_numpy(self.view_.still()).to(at)  # type: ignore[union-attr]
             parts.append(torch.where(still, drawn[:, :, :1], drawn).cpu().numpy())
         return np.concatenate(parts)
+
+    def _lacking(self, net: nn.Module, x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
+        """What to add to logits (2, q) so that flags and levels are as common as in train's x, in both classes alike
+        where one of them is small."""
+        dice = torch.Generator().manual_seed(seed)
+        heads, apart = Heads(self._segments()).to(next(net.parameters()).device), min(np.bincount(y, minlength=2))
+        out = np.zeros((2, self.size_[0]), np.float32)
+        for c in (0, 1) if apart >= ENOUGH else (-1,):
+            here = np.flatnonzero(y == c) if c >= 0 else np.arange(len(y))
+            who = torch.from_numpy(np.resize(y[here], max(min(len(here), CALIBRATED), 100)))
+            logits = torch.cat([self._said(net, part, dice) for part in who.split(BLOCK)])
+            wanted = x[here].mean(axis=0)
+            if self.face_ == "series":
+                logits = logits.transpose(1, 2).reshape(-1, logits.shape[1])
+                wanted = wanted.mean(axis=1)
+            added = heads.lacking(logits, torch.from_numpy(wanted).to(logits)).cpu().numpy()
+            out[slice(None) if c < 0 else c] = added
+        return out
 
     def _noise(self, net: nn.Module) -> int:
         return self.noise + getattr(net, "places", 0)
@@ -326,7 +353,12 @@ class GAN(Generator):
             self._settle(average, picks, batch, seed)
             auroc = math.nan
             if c2st:
-                drawn = self._drawn(average, c2st.y, seed)
+                added = (
+                    self._lacking(average, x[inner], y[inner], seed)
+                    if self.calibrate
+                    else np.zeros((2, self.size_[0]), np.float32)
+                )
+                drawn = self._drawn(average, c2st.y, seed, added)
                 auroc = c2st.auroc(self._bent(drawn, self._maps(drawn, x[inner]) if self.calibrate else []))
             stale = 0 if auroc < best_auroc or not c2st else stale + 1
             if stale == 0:

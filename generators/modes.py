@@ -20,6 +20,7 @@ from generators.encode import Feature, Matrix
 LEAST_WEIGHT = 0.005  # of a mode that counts
 SEEN, ITERATIONS = 2_000, 100  # values that a mixture is fitted to, and how long
 NEARLY = 0.02  # nats a value: no better
+SCALINGS, MOST_ADDED = 20, 4.0
 FAR = 4.0  # standard deviations of a mode that are one
 
 
@@ -116,6 +117,7 @@ class Heads(nn.Module):
     bounded: Tensor
     free: Tensor
     alone: Tensor
+    scaled: Tensor
     group: Tensor
 
     def __init__(self, segments: list[tuple[str, int, int, str]]) -> None:
@@ -126,6 +128,7 @@ class Heads(nn.Module):
         self.register_buffer("bounded", torch.from_numpy(kind == "tanh"), persistent=False)
         self.register_buffer("free", torch.from_numpy((kind == "tanh") | (kind == "number")), persistent=False)
         self.register_buffer("alone", torch.from_numpy(kind == "flag"), persistent=False)
+        self.register_buffer("scaled", torch.from_numpy((kind == "flag") | (kind == "level")), persistent=False)
         self.register_buffer("group", torch.from_numpy(group.astype(np.int64)), persistent=False)
 
     def soft(self, logits: Tensor, dice: torch.Generator, *, temperature: float) -> Tensor:
@@ -139,6 +142,21 @@ class Heads(nn.Module):
         noisy = logits + self._noise(logits, dice)
         top = noisy == self._most(noisy)[:, self.group]
         return self._numbers(logits, torch.where(self.alone, noisy > 0, top).to(logits))
+
+    @torch.no_grad()
+    def lacking(self, logits: Tensor, wanted: Tensor) -> Tensor:
+        """What to add to logits (b, q) so that flags and levels have the mean chances `wanted` (q,): (q,), 0 elsewhere.
+
+        Iterative scaling; no more than MOST_ADDED, where a network never says what train has.
+        """
+        added = torch.zeros_like(wanted)
+        for _ in range(SCALINGS):
+            mean = self.soft(logits + added, torch.Generator(), temperature=0.0).mean(dim=0)
+            up = torch.where(
+                self.alone, wanted.logit(1e-6) - mean.logit(1e-6), (wanted + 1e-6).log() - (mean + 1e-6).log()
+            )
+            added = torch.where(self.scaled, (added + up).clamp(-MOST_ADDED, MOST_ADDED), added)
+        return added
 
     def log_chances(self, logits: Tensor) -> Tensor:
         """Log-chances of levels and modes (b, q)."""

@@ -26,6 +26,7 @@ from generators.sentence import NONE, Sentence
 from generators.training import build, device, train, weights_of, with_weights
 
 LEAST_EPOCH = 100  # steps between two evaluations
+CLIP = 5.0  # a batch of long sentences has a long gradient, and must not weigh less for it
 MOST_WORDS = 1_024
 
 
@@ -178,5 +179,5 @@ class BART(Generator):
         watch = Guards(net, loss, sentences, epoch=epoch, seed=seed, stop=self.guards, log=log)
         return train(
             net, loss, data, lengths=lengths, seed=seed, steps=steps, batch=self.batch, lr=self.lr, warmup=self.warmup,
-            weight_decay=self.weight_decay, ema=self.ema, every=epoch, patience=self.patience, log=watch,
+            weight_decay=self.weight_decay, ema=self.ema, every=epoch, patience=self.patience, clip=CLIP, log=watch,
         )  # fmt: skip

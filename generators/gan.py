@@ -34,6 +34,7 @@ from generators.training import build, device, follow, train, weights_of, with_w
 FACES = ("codes", "table", "series")
 TEMPERATURE = 0.2  # of Gumbel-softmax
 HELD, MOST_HELD, LEAST_HELD = 0.1, 2_000, 50  # subjects that end the training: share of train, at most, at least
+PASSES, LEAST_STEPS, MOST_STEPS = 150, 2_000, 6_000
 EVALUATIONS, PATIENCE = 12, 4
 SETTLE = 8  # batches that the averaged generator's normalisation is taken over
 CALIBRATED = 4_000  # subjects drawn to calibrate with
@@ -45,8 +46,9 @@ class GAN(Generator):
     """Class-conditional WGAN-GP.
 
     face: "codes", "table" or "series"; "auto" takes "series" for a longitudinal table, "codes" for a flat one whose
-    columns are mostly flags, else "table". steps, batch, lr, penalty (weight of the gradient's), ema: training.
-    critic_steps: of the critic per one of the generator. pack: rows that the critic judges together ("codes", "table").
+    columns are mostly flags, else "table". steps (0: 150 passes over train, but 2,000 to 6,000), batch, lr,
+    penalty (weight of the gradient's), ema: training. critic_steps: of the critic per one of the generator. pack: rows
+    that the critic judges together ("codes", "table").
     width: of layers; series have a quarter as many channels. depth: layers of rows. noise: numbers that a subject is
     drawn from. modes: of a number, at most ("codes", "table"). embed: latent channels of TimeGAN's embedding, 0 for
     none ("series"). calibrate: match each column's marginal to train's. cover: share of subjects whose whole length
@@ -54,7 +56,7 @@ class GAN(Generator):
     """
 
     def __init__(
-        self, face: str = "auto", steps: int = 2_000, batch: int = 200, lr: float = 5e-4, critic_steps: int = 2,
+        self, face: str = "auto", steps: int = 0, batch: int = 200, lr: float = 5e-4, critic_steps: int = 2,
         pack: int = 1, penalty: float = 10.0, ema: float = 0.999, width: int = 256, depth: int = 2, noise: int = 128,
         modes: int = 10, embed: int = 0, calibrate: bool = True, cover: float = 0.995,
     ) -> None:  # fmt: skip
@@ -114,8 +116,9 @@ class GAN(Generator):
             x = self.view_.encode(wide, rng)
         self.size_ = list(x.shape[1:])
         self.levels_ = Levels.fit(x, y, self._segments()) if self.face_ == "table" else None
-        self.embedding_ = self._embed(x, seed) if self.embed and self.face_ == "series" else {}
-        self.weights_ = self._train(x, y, seed, log)
+        steps = self.steps or int(np.clip(PASSES * len(x) // self.batch, LEAST_STEPS, MOST_STEPS))
+        self.embedding_ = self._embed(x, steps, seed) if self.embed and self.face_ == "series" else {}
+        self.weights_ = self._train(x, y, steps, seed, log)
         self.added_ = np.zeros((2, self.size_[0]), np.float32)
         if self.calibrate:
             net = with_weights(self._generator(), self.weights_).to(device())
@@ -277,7 +280,7 @@ class GAN(Generator):
                 x[:, f.start] = marginals.mapped(x[:, f.start], knots)
         return x
 
-    def _embed(self, x: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    def _embed(self, x: np.ndarray, steps: int, seed: int) -> dict[str, np.ndarray]:
         """TimeGAN's first two stages in one: to latent signals and back, and their next step."""
         segments = self._segments()
 
@@ -288,7 +291,7 @@ class GAN(Generator):
 
         net = build(lambda: Embedding(self.size_[0], self.embed), seed=seed)
         data = (torch.from_numpy(x),)
-        return weights_of(train(net, loss, data, seed=seed, steps=max(1, self.steps // 3), batch=self.batch))
+        return weights_of(train(net, loss, data, seed=seed, steps=max(1, steps // 3), batch=self.batch))
 
     def _embedding(self) -> Embedding:
         net = Embedding(self.size_[0], self.embed)
@@ -297,7 +300,7 @@ class GAN(Generator):
 
     # --- training ---
 
-    def _train(self, x: np.ndarray, y: np.ndarray, seed: int, log: Log) -> dict[str, np.ndarray]:
+    def _train(self, x: np.ndarray, y: np.ndarray, steps: int, seed: int, log: Log) -> dict[str, np.ndarray]:
         at, rng = device(), np.random.default_rng(seed)
         dice = torch.Generator().manual_seed(seed)
         held = min(int(HELD * len(x)), MOST_HELD)
@@ -313,11 +316,11 @@ class GAN(Generator):
         settings: dict[str, Any] = {"lr": self.lr, "betas": (0.5, 0.9), "fused": True}
         forger = torch.optim.Adam(generator.parameters(), **settings)
         detective = torch.optim.Adam(critic.parameters(), **settings)
-        falls = [torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.0, self.steps) for o in (forger, detective)]
+        falls = [torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.0, steps) for o in (forger, detective)]
         best, best_auroc, stale = copy.deepcopy(average.state_dict()), math.inf, 0
         batch = max(1, self.batch // self.pack) * self.pack
-        every = max(1, self.steps // EVALUATIONS)
-        for step in range(1, self.steps + 1):
+        every = max(1, steps // EVALUATIONS)
+        for step in range(1, steps + 1):
             for _ in range(self.critic_steps):
                 real, told, options = picks.draw(batch, dice)
                 real, told = real.to(at), told.to(at)
@@ -345,7 +348,7 @@ class GAN(Generator):
             for fall in falls:
                 fall.step()
             follow(average, generator, min(self.ema, (1 + step) / (10 + step)))
-            if step % every and step < self.steps:
+            if step % every and step < steps:
                 continue
             gap = float(-apart.detach())
             if not math.isfinite(gap):

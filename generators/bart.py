@@ -20,7 +20,7 @@ from transformers import BartConfig
 
 from generators.bart_guards import Guards
 from generators.bart_nets import Loss, Vocabulary, Writer, learned, pretrained, scratch, tokenizer_of, write
-from generators.base import Generator, Log, Unsupported, quiet
+from generators.base import Generator, Log, Unsupported, classes, quiet
 from generators.columns import labels
 from generators.sentence import NONE, Sentence
 from generators.training import build, device, train, weights_of, with_weights
@@ -115,9 +115,12 @@ class BART(Generator):
         rng = np.random.default_rng(seed)
         told = np.full((n, len(columns)), NONE, np.int64)
         if self.target_:
-            told[:, 0] = self.view_.starts[0] + (rng.permutation(n) < round(n * self.rate_))
+            told[:, 0] = classes(
+                n, self.rate_, self.target_, {k: v for k, v in given.items() if k == self.target_}, rng
+            )
         for name, value in given.items():
-            told[:, columns[name]] = self._word(columns[name], value)
+            if name != self.target_:
+                told[:, columns[name]] = self._word(columns[name], value)
         net = self._net().to(device())
         seeds = rng.integers(2**62, size=2).tolist()
         sentences = write(
@@ -134,11 +137,10 @@ class BART(Generator):
         """The word of a value of a column of the demographics. Raises Unsupported where train has none like it."""
         b = self.view_.static[place]
         column = b.column
-        if column.kind == "bool":
-            held = not (column.name == self.target_ and self.rate_ == 1 - bool(value))
-        elif column.kind == "category":
+        held = True
+        if column.kind == "category":
             held = value in column.levels
-        else:
+        elif column.kind == "number":
             held = column.low <= float(value) <= column.high  # type: ignore[arg-type]
         if not held:
             raise Unsupported(f"train has no subject with {column.name} = {value}")

@@ -125,6 +125,21 @@ def reject(
     raise Unsupported(f"found {have} of {n} subjects with {', '.join(given)} as asked in {drawn} draws")
 
 
+def classes(
+    n: int, rate: float, target: str | None, given: Mapping[str, object], rng: np.random.Generator
+) -> np.ndarray:
+    """Classes (n,) int64 in random order, a share `rate` of them 1; all of one class where the target is given.
+
+    Raises Unsupported for a class that train does not have.
+    """
+    y = (rng.permutation(n) < round(n * rate)).astype(np.int64)
+    if given:
+        y[:] = bool(given[str(target)])
+        if n and rate == 1 - y[0]:
+            raise Unsupported(f"train has no subject with {target} = {bool(y[0])}")
+    return y
+
+
 def renumber(table: pd.DataFrame, *, start: int = 0) -> pd.DataFrame:
     """The table with subjects numbered start, start + 1, ... in the order they come."""
     number, _ = pd.factorize(table.index.get_level_values("subject"))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from generators.adversarial import InnerC2ST, steepness
-from generators.base import Generator, Log, StopFit, Unsupported, quiet
+from generators.base import Generator, Log, StopFit, Unsupported, classes, quiet
 from generators.columns import labels
 from generators.diffusion import marginals
 from generators.diffusion.signals import Signals
@@ -134,14 +134,10 @@ class GAN(Generator):
         """
         self._needs_fit("weights_")
         given = dict(given or {})
+        if given and set(given) != {self.target_}:
+            return self.reject(n, given, seed=seed)
         rng = np.random.default_rng(seed)
-        y = (rng.permutation(n) < round(n * self.rate_)).astype(np.int64)
-        if given:
-            if set(given) != {self.target_}:
-                return self.reject(n, given, seed=seed)
-            y[:] = bool(given[str(self.target_)])
-            if n and self.rate_ == 1 - y[0]:
-                raise Unsupported(f"train has no subject with {self.target_} = {bool(y[0])}")
+        y = classes(n, self.rate_, self.target_, given, rng)
         net = with_weights(self._generator(), self.weights_)
         x = self._drawn(net.to(device()), y, int(rng.integers(2**62)), self.added_)
         held = {self.target_: pd.Series(y == 1)} if self.target_ else {}

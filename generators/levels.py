@@ -100,9 +100,9 @@ class Picks:
 
     def __init__(self, x: np.ndarray, y: np.ndarray, levels: Levels | None) -> None:
         self.x, self.y, self.levels = torch.from_numpy(x), torch.from_numpy(y), levels
-        several = levels is not None and len(levels.places) > 0
-        has = levels.has(x) if several else np.ones((len(x), 1), bool)  # type: ignore[union-attr]
-        often = levels.often() if several else np.ones(1)  # type: ignore[union-attr]
+        some = levels if levels is not None and len(levels.places) else None
+        has = some.has(x) if some else np.ones((len(x), 1), bool)
+        often = some.often() if some else np.ones(1)
         option, row = np.nonzero(has.T)
         key = 2 * option + y[row]
         count = np.bincount(key, minlength=2 * len(often))

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from generators.base import Generator, Log, Unsupported, quiet
+from generators.base import Generator, Log, classes, quiet
 from generators.columns import labels
 from generators.diffusion.clusters import EMBEDDINGS, clusters
 from generators.diffusion.ou_nets import NETS, PublishedEps, ResidualEps, eps_loss, guided
@@ -121,14 +121,10 @@ class OU(Generator):
         self._needs_fit("learned_")
         self._check({"sampler": tuple(OU_SAMPLERS)})
         given = dict(given or {})
+        if given and set(given) != {self.target_}:
+            return self.reject(n, given, seed=seed)
         rng = np.random.default_rng(seed)
-        y = rng.permutation(n) < round(n * self.sizes_[1:].sum() / self.sizes_.sum())
-        if given:
-            if set(given) != {self.target_}:
-                return self.reject(n, given, seed=seed)
-            y[:] = bool(given[self.target_])  # type: ignore[index]
-            if n and not (self.sizes_[1:] if y[0] else self.sizes_[:1]).any():
-                raise Unsupported(f"train has no subject with {self.target_} = {bool(y[0])}")
+        y = classes(n, self.sizes_[1:].sum() / self.sizes_.sum(), self.target_, given, rng) == 1
         group = self._groups(y, rng)
         dice = torch.Generator().manual_seed(int(rng.integers(2**62)))
         x = np.zeros((n, self.view_.features[-1].stop), np.float32)

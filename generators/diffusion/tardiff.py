@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from generators.base import Generator, Log, Unsupported, quiet
+from generators.base import Generator, Log, Unsupported, classes, quiet
 from generators.columns import labels
 from generators.diffusion import marginals
 from generators.diffusion.guides import (
@@ -174,14 +174,10 @@ class TarDiff(Generator):
         """
         self._needs_fit("weights_")
         given = dict(given or {})
+        if given and set(given) != {self.target_}:
+            return self.reject(n, given, seed=seed)
         rng = np.random.default_rng(seed)
-        y = (rng.permutation(n) < round(n * self.rate_)).astype(np.int64)
-        if given:
-            if set(given) != {self.target_}:
-                return self.reject(n, given, seed=seed)
-            y[:] = bool(given[self.target_])  # type: ignore[index]
-            if n and self.rate_ == 1 - y[0]:
-                raise Unsupported(f"train has no subject with {self.target_} = {bool(y[0])}")
+        y = classes(n, self.rate_, self.target_, given, rng)
         if self.guidance_scale and not self.guides_:
             raise Unsupported(f"guidance needs a target with {2 * FEWEST} subjects of each class in train")
         x = self.draw(y, seed=int(rng.integers(2**62)))

@@ -48,6 +48,16 @@ def test_heads_draw_by_their_chances() -> None:
         assert (drawn[:, low:high].sum(dim=1) == 1).all()
 
 
+def test_what_logits_lack_is_what_brings_the_chances_wanted() -> None:
+    heads = Heads(SEGMENTS)
+    logits = torch.randn(3_000, 7, generator=torch.Generator().manual_seed(0)) * 2 + LOGITS
+    wanted = torch.tensor([9.0, 9.0, 9.0, 0.03, 0.1, 0.7, 0.2])
+    added = heads.lacking(logits, wanted)
+    assert (added[:3] == 0).all()  # numbers and their modes
+    found = heads.soft(logits + added, torch.Generator(), temperature=0.0).mean(dim=0)
+    assert found[3:].numpy() == pytest.approx(wanted[3:].numpy(), abs=1e-3)
+
+
 def test_soft_heads_are_chances_or_nearly_drawn_and_have_a_gradient() -> None:
     heads, dice = Heads(SEGMENTS), torch.Generator().manual_seed(0)
     assert heads.soft(LOGITS[None], dice, temperature=0.0)[0].numpy() == pytest.approx(CHANCES, abs=1e-6)
@@ -156,6 +166,22 @@ def test_the_inner_judge_is_at_chance_on_the_same_process_and_tells_another() ->
     judge = InnerC2ST(rng.normal(size=(600, 4)).astype(np.float32), np.zeros(600, int), seed=0)
     assert judge.auroc(rng.normal(size=(600, 4))) == pytest.approx(0.5, abs=0.07)
     assert judge.auroc(rng.normal(size=(600, 4)) + 2) > 0.95
+
+
+def test_flags_and_levels_are_as_common_as_in_train_however_little_is_learned() -> None:
+    table = mixed(2_000)
+    made = make("gan", face="codes", steps=3, batch=16, width=8, noise=4).fit(table, target="y", seed=0)
+    new = made.sample(20_000, seed=1)
+    for value in (True, False):
+        mine, theirs = new[new["y"] == value], table[table["y"] == value]
+        assert mine["flag"].mean() == pytest.approx(theirs["flag"].mean(), abs=0.01)
+        assert mine["gaps"].isna().mean() == pytest.approx(theirs["gaps"].isna().mean(), abs=0.02)
+        shares = [t["c"].value_counts(normalize=True).sort_index().to_numpy() for t in (mine, theirs)]
+        assert shares[0] == pytest.approx(shares[1], abs=0.02)
+    made = make("gan", face="codes", steps=3, batch=16, width=8, noise=4, calibrate=False).fit(
+        table, target="y", seed=0
+    )
+    assert made.sample(2_000, seed=1)["flag"].mean() > 0.2
 
 
 @pytest.mark.parametrize("face", ["table", "codes"])

@@ -112,8 +112,10 @@ class Embedding(nn.Module):
         self.step = nn.Linear(width, k)
 
     def supervised(self, h: Tensor) -> Tensor:
-        """Mean squared error of the next step, latent signals h (b, k, l)."""
+        """Mean squared error of the next step, latent signals h (b, k, l); 0 where there is one step alone."""
         steps = h.transpose(1, 2)
+        if steps.shape[1] < 2:
+            return h.new_zeros(())
         guess = self.step(self.next(steps[:, :-1])[0])
         return (guess - steps[:, 1:]).square().mean()
 

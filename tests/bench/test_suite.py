@@ -92,6 +92,17 @@ def test_cells_are_enumerated_once_with_their_reasons(tmp_path: Path) -> None:
     assert reasons["creditcard", "marginal"].startswith("absent: put creditcard.csv")
 
 
+def test_a_generator_whose_package_is_absent_cannot_run_and_says_how_to_get_it(tmp_path: Path, monkeypatch) -> None:
+    import generators
+
+    rows = dict(generators.REGISTRY)
+    rows["ctgan"] = replace(rows["ctgan"], extra="no_such_package")
+    monkeypatch.setattr(generators, "REGISTRY", rows)
+    ((_, _, reason),) = cells(suite(tmp_path, GOOD.replace("marginal", "ctgan")), None)
+    assert reason == "needs the package no_such_package: pip install 'synth-health-bench[no_such_package]'"
+    assert generators.absence(replace(rows["ctgan"], extra="pandas")) == ""
+
+
 CELL = Cell("sim-ehr", "sim-ehr", "d1", "random", "ou", "ou", "1", json.dumps({"steps": 5}), 0)
 
 

@@ -214,6 +214,14 @@ def test_signals_keep_constant_what_is_constant_and_the_embedding_learns_to_give
     assert "next.weight_ih_l0" in made.embedding_
 
 
+@pytest.mark.parametrize("embed", [0, 4])
+def test_a_series_of_one_step_is_a_series(embed: int) -> None:
+    table = mixed()[["x", "y"]]
+    table.index = pd.MultiIndex.from_product([range(len(table)), [0]], names=["subject", "time"])
+    made = make("gan", steps=4, batch=16, width=8, noise=4, embed=embed).fit(table, target="y", static=["y"], seed=0)
+    assert len(made.sample(9, seed=0)) == 9
+
+
 def test_a_face_that_is_unknown_or_does_not_suit_is_refused() -> None:
     with pytest.raises(ValueError, match="face = 'rows': known are auto, codes, table, series"):
         make("gan", face="rows")

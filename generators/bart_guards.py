@@ -7,6 +7,8 @@ grammar, which would hide it.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import torch
 from torch import nn
@@ -41,8 +43,8 @@ class Guards:
     over loss on train. well_formed, unigram_js (bits), per_visit_ks: of sentences drawn without the grammar. copies:
     how many more of them are found in train than train's own are found twice.
 
-    Raises Violated where a bound does not hold after five epochs and 1,000 steps; where it is that of
-    `overfit`, StopFit, for what was learned before is kept.
+    Raises Violated where a bound does not hold after five epochs and 1,000 steps; where it is that of `overfit`,
+    StopFit, for what was learned before is kept, and the log says so.
     """
 
     def __init__(
@@ -58,11 +60,10 @@ class Guards:
         self.told = np.full((DRAWN, len(view.static)), NONE, np.int64)
         self.told[:] = sentences[rng.integers(len(sentences), size=DRAWN), : len(view.static)]
         self.told[:, int(loss.classed) :] = NONE
-        self.known = {_record(row, view) for row in sentences}
+        self.known = Counter(_record(row, view) for row in sentences)
         self.unigrams = _unigrams(sentences, view)
         self.sizes = _sizes(sentences, view)
-        _, count = np.unique([_record(row, view) for row in sentences], return_counts=True)
-        self.twice = float(count[count > 1].sum() / len(sentences))
+        self.twice = sum(k for k in self.known.values() if k > 1) / len(sentences)
 
     def __call__(self, step: int, **values: float) -> None:
         """Measure, log, judge."""
@@ -75,6 +76,7 @@ class Guards:
             if low <= value <= high or not np.isfinite(value):
                 continue
             if name == "overfit":
+                self.log(step, stopped_by_overfit=value)
                 raise StopFit
             raise Violated(f"guard {name}: {value:.3g} at step {step}, expected {low:.3g} to {high:.3g}")
 

@@ -70,7 +70,7 @@ def reported(
     """Train and draw as reported, but for some fixes.
 
     Gives p_visit, the chance of `<v>` after the prompt where training has it; p_reported, where the report looked;
-    p_end, that of the model's own end token there; with_codes, the share of drawn subjects with a known code;
+    p_end, that of the model's own end token right after the prompt; with_codes, the share of drawn subjects with a known code;
     validation, a loss an epoch; and shuffled, the last one when encoders read other subjects.
     """
     strange = fixes - {*FIXES, *BEYOND}
@@ -110,11 +110,11 @@ def reported(
     opens = tokenizer.convert_tokens_to_ids("<v>")
     read = [tokenizer(p.split(" <v>")[0])["input_ids"] for p in people[:DRAWN]]
     begun = [[2, *whole[: whole.index(opens)]] for _, whole in pairs[:DRAWN]]  # as training has it
-    chances = _next(net, read, begun)
+    bare = [[2, *row[:-1]] for row in read]  # the prompt alone, without the end its tokenizer adds
     texts = _generated(net, tokenizer, read, begun if "placed" in fixes else None, fixes, seed)
     return {
-        "p_visit": float(chances[:, opens].mean()),
-        "p_end": float(chances[:, 2].mean()),
+        "p_visit": float(_next(net, read, begun)[:, opens].mean()),
+        "p_end": float(_next(net, read, bare)[:, 2].mean()),
         "p_reported": float(_next(net, read, read)[:, opens].mean()),
         "with_codes": float(np.mean([bool(set(codes) & set(t.split("<demo>")[-1].split())) for t in texts])),
         "validation": losses,

@@ -70,8 +70,8 @@ def reported(
     """Train and draw as reported, but for some fixes.
 
     Gives p_visit, the chance of `<v>` after the prompt where training has it; p_reported, where the report looked;
-    p_end, that of the model's own end token right after the prompt; with_codes, the share of drawn subjects with a known code;
-    validation, a loss an epoch; and shuffled, the last one when encoders read other subjects.
+    p_end, that of the model's own end token right after the prompt; with_codes, the share of drawn subjects with a
+    known code; validation, a loss an epoch; and shuffled, the last one when encoders read other subjects.
     """
     strange = fixes - {*FIXES, *BEYOND}
     if strange:

@@ -261,6 +261,22 @@ class Loss:
         total = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
         return total / (len(words) * self.mean)
 
+    @torch.no_grad()
+    def counts(self, net: nn.Module, sentences: np.ndarray, dice: torch.Generator) -> tuple[Tensor, Tensor]:
+        """How often each token comes in sentences (n, l), and how often it is expected: two of (vocabulary,)."""
+        at = next(net.parameters()).device
+        order = np.argsort((sentences != NONE).sum(axis=1), kind="stable")
+        seen = expected = torch.zeros(1, device=at)
+        for part in np.array_split(order, range(BLOCK, len(order), BLOCK)):
+            words = torch.from_numpy(sentences[part]).to(at)
+            words = words[:, : int((words != NONE).sum(dim=1).max())]
+            told = self.told(words, dice)
+            labels = self.labels(words, told)
+            chances = net.logits(*self.read(words, told))[labels >= 0].softmax(dim=1)  # type: ignore[operator]
+            expected = expected + chances.sum(dim=0)
+            seen = seen + torch.bincount(labels[labels >= 0], minlength=chances.shape[1])
+        return seen, expected
+
     def told(self, words: Tensor, dice: torch.Generator) -> Tensor:
         """The demographics that prompts tell (b, demographics), NONE for the others."""
         s = len(self.view.static)

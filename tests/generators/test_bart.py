@@ -16,6 +16,7 @@ from generators.bart_nets import Grammar, Loss, Vocabulary, prompts, scratch, to
 from generators.base import StopFit, Unsupported, quiet
 from generators.encode import Tokens
 from generators.sentence import CLOSE, END, NONE, STRANGE, VISIT, Sentence
+from generators.training import weights_of
 
 SMALL = {"width": 16, "depth": 1, "heads": 2, "batch": 16}
 
@@ -221,6 +222,24 @@ def test_the_loss_is_that_of_each_sentence_alone() -> None:
         whole = loss(net, (words, lengths), torch.Generator())
         alone = [loss(net, (words[i : i + 1], lengths[i : i + 1]), torch.Generator()) for i in range(6)]
     assert float(whole) == pytest.approx(float(torch.stack(alone).mean()), rel=1e-5)
+
+
+def test_words_are_expected_as_often_as_they_come_after_calibration() -> None:
+    table, view = view_of("visits")
+    made = make("bart", **SMALL, epochs=1, least_steps=60, most_steps=60, dropout=0.5, calibrate=False)
+    made.fit(table, target="died", static=["age", "sex", "died"], seed=0)
+    sentences, loss = view.transform(table), Loss(view, made.vocabulary_, classed=True, words=1.0)
+
+    def off() -> float:
+        seen, expected = loss.counts(made._net(), sentences, torch.Generator().manual_seed(0))
+        ids = torch.from_numpy(made.vocabulary_.ids[view.marks["<demo>"] :])
+        common = ids[seen[ids] > 50]  # demographics are told at random
+        return float((expected[common] / seen[common]).log().abs().max())
+
+    before, net = off(), made._net()
+    made._calibrate(net, sentences, seed=0)
+    made.weights_ = weights_of(net)
+    assert off() < 0.05 < before
 
 
 def follows() -> pd.DataFrame:

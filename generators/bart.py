@@ -157,12 +157,10 @@ class BART(Generator):
 
     def _new(self, view: Sentence) -> Writer:
         """A network that has not seen train."""
+        drops = {"dropout": self.dropout, "new_dropout": self.new_dropout}
         if self.pretrained:
-            return pretrained(self.pretrained, view, self.vocabulary_, new_dropout=self.new_dropout)
-        return scratch(
-            view, self.vocabulary_, width=self.width, depth=self.depth, heads=self.heads, dropout=self.dropout,
-            new_dropout=self.new_dropout,
-        )  # fmt: skip
+            return pretrained(self.pretrained, view, self.vocabulary_, **drops)
+        return scratch(view, self.vocabulary_, width=self.width, depth=self.depth, heads=self.heads, **drops)
 
     @torch.no_grad()
     def _calibrate(self, net: nn.Module, sentences: np.ndarray, seed: int) -> None:

@@ -18,8 +18,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import Tensor, nn
 from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration, LogitsProcessor
-from transformers.utils import logging
 
+from generators.language import hushed
 from generators.sentence import CLOSE, DEMO, END, NONE, STRANGE, STRUCTURE, VISIT, Sentence
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # in BART's own order
@@ -136,12 +136,8 @@ class Grammar(LogitsProcessor):
         t, s = said.shape[1], self.fixed.shape[1]
         low, high = self.view.visits
         visits = (said == self.opens).sum(dim=1, keepdim=True)  # (b, 1)
-        if t:
-            last = said[:, -1:].clamp(min=-1)
-            floor, barrier = self.rank[last], self.barrier[last]
-        else:
-            floor = torch.full_like(visits, -1)
-            barrier = torch.zeros_like(visits)
+        last = said[:, -1:].clamp(min=-1) if t else torch.full_like(visits, -1)
+        floor, barrier = (self.rank[last], self.barrier[last]) if t else (last, torch.zeros_like(last))
         word = self.words.clamp(min=-1)[None]  # (1, vocabulary)
         if self.free:
             told = self.fixed[:, t : t + 1] if t < s else visits.new_full(visits.shape, NONE)
@@ -194,7 +190,7 @@ def learned(model: str, view: Sentence) -> Vocabulary:
     return Vocabulary.of(tokenizer, view, old=old)
 
 
-def pretrained(model: str, view: Sentence, vocabulary: Vocabulary, *, new_dropout: float) -> Writer:
+def pretrained(model: str, view: Sentence, vocabulary: Vocabulary, *, dropout: float, new_dropout: float) -> Writer:
     """A pretrained BART, new tokens' embeddings at the mean of the old ones.
 
     Raises ValueError where there is none, or where it has too few positions for a view's sentences.
@@ -202,7 +198,7 @@ def pretrained(model: str, view: Sentence, vocabulary: Vocabulary, *, new_dropou
     local = Path(model).exists()
     with _loading(model):
         config = BartConfig.from_pretrained(model, local_files_only=local)
-        config.update(_ours(view, vocabulary, new_dropout=new_dropout))
+        config.update({"dropout": dropout, **_ours(view, vocabulary, new_dropout=new_dropout)})
         net = Writer.from_pretrained(model, config=config, local_files_only=local)
     if config.max_position_embeddings < view.longest + 2:
         raise ValueError(
@@ -339,17 +335,3 @@ def _ended(words: np.ndarray, end: int) -> np.ndarray:
     """Words (n, l) up to the first end; NONE after it."""
     after = np.cumsum(words == end, axis=1) - (words == end)
     return np.where(after > 0, NONE, words)
-
-
-@contextmanager
-def hushed() -> Iterator[None]:
-    """transformers' bars and advice kept from the terminal; its settings are put back."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

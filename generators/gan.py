@@ -26,7 +26,7 @@ from generators.columns import labels
 from generators.diffusion import marginals
 from generators.diffusion.signals import Signals
 from generators.encode import Matrix
-from generators.gan_nets import Embedding, RowCritic, RowGenerator, SignalCritic, SignalGenerator
+from generators.gan_nets import Embedding, RowCritic, RowGenerator, SignalCritic, SignalGenerator, rebuilt
 from generators.levels import Levels, Picks
 from generators.modes import Coded, Heads
 from generators.training import build, device, follow, train, weights_of, with_weights
@@ -283,7 +283,7 @@ class GAN(Generator):
         def loss(net: nn.Module, rows: tuple[Tensor, ...], dice: torch.Generator) -> Tensor:
             h = net.inward(rows[0])  # type: ignore[operator]
             back = net.outward(h)  # type: ignore[operator]
-            return _rebuilt(segments, back, rows[0]) + net.supervised(h)  # type: ignore[operator]
+            return rebuilt(segments, back, rows[0]) + net.supervised(h)  # type: ignore[operator]
 
         net = build(lambda: Embedding(self.size_[0], self.embed), seed=seed)
         data = (torch.from_numpy(x),)
@@ -389,13 +389,3 @@ def _by_place(turn: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """A function of rows (b l, c), over signals x (b, c, l)."""
     b, c, length = x.shape
     return turn(x.transpose(1, 2).reshape(-1, c)).reshape(b, length, c).transpose(1, 2)
-
-
-def _rebuilt(segments: Sequence[tuple[str, int, int, str]], logits: Tensor, x: Tensor) -> Tensor:
-    """How badly signals x (b, c, l) are given back: squared error of numbers, cross-entropy of what is 0 or 1."""
-    kind = np.concatenate([[s[0]] * (s[2] - s[1]) for s in segments])
-    number = torch.from_numpy(kind == "number").to(x.device)
-    off = (logits - x)[:, number].square().mean() if number.any() else x.new_zeros(())
-    if number.all():
-        return off
-    return off + nn.functional.binary_cross_entropy_with_logits(logits[:, ~number], x[:, ~number])

@@ -4,6 +4,9 @@ A generator turns noise z (b, k) and what it is told, `told` (b, m), into logits
 rows one number.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -118,6 +121,16 @@ class Embedding(nn.Module):
             return h.new_zeros(())
         guess = self.step(self.next(steps[:, :-1])[0])
         return (guess - steps[:, 1:]).square().mean()
+
+
+def rebuilt(segments: Sequence[tuple[str, int, int, str]], logits: Tensor, x: Tensor) -> Tensor:
+    """How badly signals x (b, c, l) are given back: squared error of numbers, cross-entropy of what is 0 or 1."""
+    kind = np.concatenate([[s[0]] * (s[2] - s[1]) for s in segments])
+    number = torch.from_numpy(kind == "number").to(x.device)
+    off = (logits - x)[:, number].square().mean() if number.any() else x.new_zeros(())
+    if number.all():
+        return off
+    return off + nn.functional.binary_cross_entropy_with_logits(logits[:, ~number], x[:, ~number])
 
 
 def _halved(length: int) -> list[int]:

@@ -131,7 +131,7 @@ class Rewriter:
             read = self.tokenizer(
                 [prompts[i] for i in rows], padding=True, add_special_tokens=not chat, return_tensors="pt"
             ).to(self.at)
-            with _hushed(), torch.inference_mode(), torch.random.fork_rng(devices=cards):
+            with hushed(), torch.inference_mode(), torch.random.fork_rng(devices=cards):
                 torch.manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
                 answer = self.net.generate(
                     input_ids=read["input_ids"], attention_mask=read["attention_mask"], return_dict_in_generate=True,
@@ -190,7 +190,7 @@ def _load(kind: Any, model: str, local: bool, at: Any, **settings: Any) -> tuple
     if local and not (Path(model) / "config.json").is_file():
         raise ValueError(f"folder '{model}' holds no model: expected config.json, a tokenizer and weights in it")
     try:
-        with _hushed(), torch.random.fork_rng(devices=[]):
+        with hushed(), torch.random.fork_rng(devices=[]):
             tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=local)
             net = kind.from_pretrained(model, local_files_only=local, **settings)
     except (OSError, ValueError) as error:
@@ -199,7 +199,7 @@ def _load(kind: Any, model: str, local: bool, at: Any, **settings: Any) -> tuple
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
+def hushed() -> Iterator[None]:
     """transformers' bars and advice kept from the terminal; its settings are put back."""
     from transformers.utils import logging
 

@@ -19,7 +19,7 @@ from tokenizers.processors import RobertaProcessing
 from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration, PreTrainedTokenizerFast
 
 from bench.datasets.icd import category_names
-from generators.bart_nets import hushed
+from generators.language import hushed
 
 FIXES = ("demo", "mean", "fewer", "cooler", "barred")
 BEYOND = ("prompted", "placed")

@@ -11,6 +11,7 @@ from collections import Counter
 
 import numpy as np
 import torch
+from scipy.spatial.distance import jensenshannon
 from torch import nn
 
 from generators.bart_nets import Loss, Writer, write
@@ -25,7 +26,7 @@ NAMES = {DEMO: "p_demo", VISIT: "p_visit", CLOSE: "p_close", END: "p_end"}
 BOUNDS = {  # lowest and highest
     "norm_ratio": (0.1, 10.0),
     "overfit": (0.0, 2.0),
-    "unigram_js": (0.0, 0.5),
+    "unigram_js": (-1.0, 0.3),
     "per_visit_ks": (0.0, 0.5),
     "copies": (-1.0, 0.5),
 }
@@ -40,8 +41,9 @@ class Guards:
 
     p_...: mean chance of a structural word at its place. norm_ratio: mean length of new tokens' embeddings over that of
     a pretrained model's old ones (of structural words over others, from scratch). overfit: loss on what was not seen
-    over loss on train. well_formed, unigram_js (bits), per_visit_ks: of sentences drawn without the grammar. copies:
-    how many more of them are found in train than train's own are found twice.
+    over loss on train. well_formed, unigram_js (Jensen-Shannon divergence, bits, beyond that of as few of train's own),
+    per_visit_ks: of sentences drawn without the grammar. copies: how many more of them are found in train than train's
+    own are found twice.
 
     Raises Violated where a bound does not hold after five epochs and 1,000 steps; where it is that of `overfit`,
     StopFit, for what was learned before is kept, and the log says so.
@@ -62,6 +64,7 @@ class Guards:
         self.told[:, int(loss.classed) :] = NONE
         self.known = Counter(_record(row, view) for row in sentences)
         self.unigrams = _unigrams(sentences, view)
+        self.noise = _js(_unigrams(self.watched[:DRAWN], view), self.unigrams)
         self.sizes = _sizes(sentences, view)
         self.twice = sum(k for k in self.known.values() if k > 1) / len(sentences)
 
@@ -136,13 +139,10 @@ class Guards:
         assert isinstance(self.net, Writer)
         drawn = write(self.net, self.view, self.vocabulary, self.told, seed=seed, free=True)
         there = [_record(row, self.view) in self.known for row in drawn]
-        mine, sizes = _unigrams(drawn, self.view), _sizes(drawn, self.view)
-        middle = (mine + self.unigrams) / 2
-        js = sum(_divergence(p, middle) / 2 for p in (mine, self.unigrams)) if mine.sum() else 1.0
         return {
             "well_formed": float(self.view.well_formed(drawn).mean()),
-            "unigram_js": float(js),
-            "per_visit_ks": _ks(sizes, self.sizes),
+            "unigram_js": _js(_unigrams(drawn, self.view), self.unigrams) - self.noise,
+            "per_visit_ks": _ks(_sizes(drawn, self.view), self.sizes),
             "copies": float(np.mean(there)) - self.twice,
         }
 
@@ -177,6 +177,8 @@ def _ks(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(shares[0] - shares[1]).max())
 
 
-def _divergence(p: np.ndarray, q: np.ndarray) -> float:
-    some = p > 0
-    return float((p[some] * np.log2(p[some] / q[some])).sum())
+def _js(one: np.ndarray, other: np.ndarray) -> float:
+    """Jensen-Shannon divergence of two distributions, in bits; 1 where one has nothing, 0 where neither has."""
+    if not one.any() or not other.any():
+        return float(one.any() != other.any())
+    return float(jensenshannon(one, other, base=2) ** 2)

@@ -56,8 +56,8 @@ _ROWS = (
         "ceiling of everything, on simulated data", handed=("redraw",),
     ),
     Row(
-        "smote", "generators.smote:Smote", "interpolation", ALL, "interpolates between neighbours of one class",
-        "Chawla et al. 2002, doi:10.1613/jair.953; imbalanced-learn", version=2,
+        "smote", "generators.smote:Smote", "interpolation", ("table", "series"),
+        "interpolates between neighbours of one class", "Chawla et al. 2002, doi:10.1613/jair.953; imbalanced-learn", version=2,
     ),
     Row(
         "gan", "generators.gan:GAN", "GAN", ("codes", "table", "series"), "conditional Wasserstein GAN, by shape",

@@ -57,7 +57,8 @@ _ROWS = (
     ),
     Row(
         "smote", "generators.smote:Smote", "interpolation", ("table", "series"),
-        "interpolates between neighbours of one class", "Chawla et al. 2002, doi:10.1613/jair.953; imbalanced-learn", version=2,
+        "interpolates between neighbours of one class", "Chawla et al. 2002, doi:10.1613/jair.953; imbalanced-learn",
+        version=2,
     ),
     Row(
         "gan", "generators.gan:GAN", "GAN", ("codes", "table", "series"), "conditional Wasserstein GAN, by shape",

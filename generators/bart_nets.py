@@ -24,6 +24,7 @@ from generators.sentence import CLOSE, DEMO, END, NONE, STRANGE, STRUCTURE, VISI
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # in BART's own order
 BLOCK = 256  # sentences written at once
+ROUND = 16  # words that they are written by, and twice as many as there are
 ROOM = 8  # positions beyond the longest sentence
 UNTOLD = 0.5  # share of subjects of whom a training step tells the class alone
 
@@ -307,31 +308,30 @@ def write(
     Drawn at a temperature among the top_k likeliest words (0: all), and of these the likeliest that make up top_p.
     free: without the grammar, but for what is told; a sentence may hold STRANGE words and may not end.
     """
-    at = next(net.parameters()).device
+    at, special, end = next(net.parameters()).device, vocabulary.special, view.marks[END]
     words = torch.from_numpy(vocabulary.words(net.config.vocab_size)).to(at)
-    special, parts = vocabulary.special, list[np.ndarray]()
-    for number, start in enumerate(range(0, len(told), BLOCK)):
-        part = told[start : start + BLOCK]
-        begin = torch.tensor([[special["</s>"], special["<s>"]]], device=at).expand(len(part), -1)
-        grammar = Grammar(view, words, torch.from_numpy(part).to(at), begun=2, free=free)
-        with hushed(), torch.inference_mode(), torch.random.fork_rng(devices=[at] if at.type == "cuda" else []):
-            torch.manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
-            prompt = torch.from_numpy(prompts(view, vocabulary, part)).to(at)
-            ids = net.generate(
-                input_ids=prompt, attention_mask=torch.ones_like(prompt), decoder_input_ids=begin, do_sample=True,
-                temperature=temperature, top_k=top_k, top_p=top_p, logits_processor=[grammar],
-                max_length=2 + view.longest, eos_token_id=int(vocabulary.ids[view.marks[END]]),
-                pad_token_id=special["<pad>"], num_beams=1, forced_eos_token_id=None, min_length=0,
-                no_repeat_ngram_size=0,
-            )  # fmt: skip
-        parts.append(_ended(words[ids[:, 2:]].cpu().numpy(), view.marks[END]))
-    out = np.full((len(told), max((p.shape[1] for p in parts), default=1)), NONE, np.int64)
-    for start, part in zip(range(0, len(told), BLOCK), parts, strict=True):
-        out[start : start + BLOCK, : part.shape[1]] = part
-    return out
-
-
-def _ended(words: np.ndarray, end: int) -> np.ndarray:
-    """Words (n, l) up to the first end; NONE after it."""
-    after = np.cumsum(words == end, axis=1) - (words == end)
-    return np.where(after > 0, NONE, words)
+    whole = 2 + view.longest
+    ids = np.full((len(told), whole), special["<pad>"], np.int64)
+    ids[:, :2] = special["</s>"], special["<s>"]
+    going, so_far, calls = np.arange(len(told)), 2, 0
+    while len(going):  # those that have not ended go on together: most are short, and a block takes its longest's time
+        most = min(2 * so_far + ROUND, whole)
+        for part in np.array_split(going, range(BLOCK, len(going), BLOCK)):
+            grammar = Grammar(view, words, torch.from_numpy(told[part]).to(at), begun=2, free=free)
+            prompt = torch.from_numpy(prompts(view, vocabulary, told[part])).to(at)
+            with hushed(), torch.inference_mode(), torch.random.fork_rng(devices=[at] if at.type == "cuda" else []):
+                torch.manual_seed(int(np.random.SeedSequence([seed, calls]).generate_state(1)[0]))
+                said = net.generate(
+                    input_ids=prompt, attention_mask=torch.ones_like(prompt), do_sample=True, temperature=temperature,
+                    decoder_input_ids=torch.from_numpy(ids[part, :so_far]).to(at), top_k=top_k, top_p=top_p,
+                    logits_processor=[grammar], max_length=most, eos_token_id=int(vocabulary.ids[end]),
+                    pad_token_id=special["<pad>"], num_beams=1, forced_eos_token_id=None, min_length=0,
+                    no_repeat_ngram_size=0,
+                )  # fmt: skip
+            ids[part, : said.shape[1]] = said.cpu().numpy()
+            calls += 1
+        ended = (ids[going] == vocabulary.ids[end]).any(axis=1)
+        going, so_far = going[~ended & (most < whole)], most
+    sentences = words.cpu().numpy()[ids[:, 2:]]
+    after = np.cumsum(sentences == end, axis=1) - (sentences == end)
+    return np.where(after > 0, NONE, sentences)

@@ -62,7 +62,7 @@ _ROWS = (
     ),
     Row(
         "gan", "generators.gan:GAN", "GAN", ("codes", "table", "series"), "conditional Wasserstein GAN, by shape",
-        "Xu et al. 2019, arXiv:1907.00503; Zhang et al. 2020, doi:10.1093/jamia/ocz161",
+        "Xu et al. 2019, arXiv:1907.00503; Zhang et al. 2020, doi:10.1093/jamia/ocz161", version=2,
     ),
     Row(
         "ctgan", "generators.ctgan:CTGAN", "GAN", ("table",),

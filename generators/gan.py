@@ -48,10 +48,11 @@ class GAN(Generator):
     face: "codes", "table" or "series"; "auto" takes "series" for a longitudinal table, "codes" for a flat one whose
     columns are mostly flags, else "table". steps (of the generator; 0: those in which it draws 150 rows for one of
     train, but 2,000 to 6,000), batch, lr, penalty (weight of the gradient's), ema: training. critic_steps: of the
-    critic per one of the generator. pack: rows that the critic judges together ("codes", "table"). width: of layers; series have a quarter as many channels. depth: layers of rows. noise: numbers that a subject is
-    drawn from. modes: of a number, at most ("codes", "table"). embed: latent channels of TimeGAN's embedding, 0 for
-    none ("series"). calibrate: match each column's marginal to train's. cover: share of subjects whose whole length
-    fits the grid of a longitudinal table.
+    critic per one of the generator. pack: rows that the critic judges together ("codes", "table"). width: of layers;
+    series have a quarter as many channels. depth: layers of rows. noise: numbers that a subject is drawn from. modes:
+    of a number, at most ("codes", "table"). embed: latent channels of TimeGAN's embedding, 0 for none ("series").
+    calibrate: match each column's marginal to train's. cover: share of subjects whose whole length fits the grid of a
+    longitudinal table.
     """
 
     def __init__(

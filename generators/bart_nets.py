@@ -181,6 +181,8 @@ def learned(model: str, view: Sentence) -> Vocabulary:
 
     Raises ValueError where there is none, or where it cuts a word.
     """
+    if model.startswith(("/", ".", "~")) and not (Path(model) / "config.json").is_file():
+        raise ValueError(f"folder '{model}' holds no BART: expected config.json, a tokenizer and weights in it")
     with _loading(model):
         found = AutoTokenizer.from_pretrained(model, local_files_only=Path(model).exists())
         tokenizer = Tokenizer.from_str(found.backend_tokenizer.to_str())

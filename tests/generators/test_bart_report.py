@@ -112,6 +112,10 @@ def test_no_word_is_cut_and_new_embeddings_start_at_the_mean(folder: Path) -> No
 
 
 def test_a_folder_without_a_bart_is_one_line(tmp_path) -> None:
+    made = make("bart", pretrained=str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=r"holds no BART: expected config\.json, a tokenizer and weights in it"):
+        made.fit(people(), target="died", static=STATIC, seed=0)
+    (tmp_path / "config.json").write_text("{}")
     made = make("bart", pretrained=str(tmp_path))
     with pytest.raises(ValueError, match="holds no BART that can be loaded"):
         made.fit(people(), target="died", static=STATIC, seed=0)

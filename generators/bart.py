@@ -168,11 +168,11 @@ class BART(Generator):
 
         Dropout shifts it by several per cent (an end that comes too soon, too few visits). Iterative scaling.
         """
-        loss, words = Loss(self.view_, self.vocabulary_, classed=self.target_ is not None, words=1.0), sentences
-        rows = np.random.default_rng(seed).permutation(len(words))[:CALIBRATED]
+        loss = Loss(self.view_, self.vocabulary_, classed=self.target_ is not None, words=1.0)
+        some = sentences[np.random.default_rng(seed).permutation(len(sentences))[:CALIBRATED]]
         net.to(device()).eval()
         for _ in range(SCALINGS):
-            seen, expected = loss.counts(net, words[rows], torch.Generator(device()).manual_seed(seed))
+            seen, expected = loss.counts(net, some, torch.Generator(device()).manual_seed(seed))
             ids = torch.from_numpy(self.vocabulary_.ids).to(seen.device)
             net.final_logits_bias[0, ids] += ((seen + 1) / (expected + 1)).log()[ids]  # type: ignore[operator, index]
 

@@ -4,10 +4,10 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-PURPOSES = ("split", "score", "tune", "fit", "sample", "minority", "guidance")
+PURPOSES = ("split", "inner", "score", "tune", "fit", "sample", "minority", "guidance")
 STATUSES = ("done", "failed", "timeout", "skipped")
 
 
@@ -17,9 +17,10 @@ class Cell:
 
     dataset: canonical name. source: what to open it by (the name, or the path of a user's TOML). data: identity of the
     table's bytes, "" where it is absent. version: of the generator's code. params: hyperparameters as JSON. samples:
-    subjects to draw, 0 for as many as train. tune: the tuning budget as JSON, "" for none. conditions,
-    prompts: what is asked of the fitted generator beside a sample (bench/ask.py), as JSON, "" for nothing.
-    at_sample: names of those params that the generator's fit does not read, as a JSON list, "" for none.
+    subjects to draw, 0 for as many as train. tune: how it is tuned as JSON (bench/suite.py), "" for not at all.
+    conditions, prompts: what is asked of the fitted generator beside a sample (bench/ask.py), as JSON, "" for nothing.
+    at_sample: names of those params that the generator's fit does not read, as a JSON list, "" for none. untuned_of:
+    the label of the tuned row that this one, with the same parameters and no tuning, stands beside; "" for none.
     """
 
     dataset: str
@@ -37,6 +38,7 @@ class Cell:
     conditions: str = ""
     prompts: str = ""
     at_sample: str = ""
+    untuned_of: str = ""
 
     @property
     def key(self) -> str:
@@ -46,7 +48,7 @@ class Cell:
         'sim-ehr.ou.r0'
         """
         absent = {k for k in ("conditions", "prompts", "at_sample") if not getattr(self, k)}
-        decides = {k: v for k, v in asdict(self).items() if k not in {"label", "source", *absent}}
+        decides = {k: v for k, v in asdict(self).items() if k not in {"label", "source", "untuned_of", *absent}}
         return self._file_name(self.label, decides)
 
     @property
@@ -65,6 +67,18 @@ class Cell:
         return self._file_name(self.generator, {k: getattr(self, k) for k in names} | {"params": self._fit_params})
 
     @property
+    def searched(self) -> bool:
+        """Whether a study looks for its parameters."""
+        return bool(self.tune) and "from" not in json.loads(self.tune)
+
+    @property
+    def study(self) -> "Cell":
+        """The cell whose key names the study that tunes this one: of this replicate, or of replicate 0 for all."""
+        shared = json.loads(self.tune).get("per") == "dataset"
+        bare = {"label": self.generator, "samples": 0, "conditions": "", "prompts": "", "untuned_of": ""}
+        return replace(self, replicate=0 if shared else self.replicate, **bare)
+
+    @property
     def _fit_params(self) -> str:
         """Those of params that the fit reads."""
         if not self.at_sample:
@@ -80,14 +94,14 @@ class Cell:
     def seed(self, purpose: str) -> int:
         """A seed for one purpose.
 
-        "split" and "score" are the same for every generator, so that they can be paired. All others are the same for
-        cells that differ only in how they sample: each has the fit it would have alone, and they draw from the same
-        noise, so that what differs between them is what they do with it.
+        "split", "inner" (of tuning) and "score" are the same for every generator, so that they can be paired. All others
+        are the same for cells that differ only in how they sample: each has the fit it would have alone, and they draw
+        from the same noise, so that what differs between them is what they do with it.
         """
         if purpose not in PURPOSES:
             raise ValueError(f"unknown purpose '{purpose}'; known: {', '.join(PURPOSES)}")
         parts = [self.dataset, str(self.replicate), purpose]
-        if purpose not in ("split", "score"):
+        if purpose not in ("split", "inner", "score"):
             parts += [self.generator, self._fit_params]
         return int(hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8], 16) >> 1
 

@@ -38,6 +38,13 @@ JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 UriOpt = Annotated[
     str | None, typer.Option("--tracking-uri", help="An MLflow server; a SQLite file in the store if none.")
 ]
+StudiesOpt = Annotated[
+    str,
+    typer.Option(
+        "--studies", envvar="BENCH_STUDIES",
+        help="Database of tuning studies: sqlite:///FILE or postgresql://...; a file in the store if none.",
+    ),
+]  # fmt: skip
 HERE = Path("bench-store")
 
 
@@ -52,6 +59,7 @@ def run(
         str, typer.Option(help="Only these datasets of the suite (comma-separated, without cuts).")
     ] = "",
     generators: Annotated[str, typer.Option(help="Only these generators of the suite (comma-separated).")] = "",
+    studies: StudiesOpt = "",
     tracking_uri: UriOpt = None,
     track: Annotated[bool, typer.Option("--track/--no-track", help="Mirror to MLflow.")] = True,
 ) -> None:
@@ -60,7 +68,7 @@ def run(
 
     code = sweep(
         _suite(suite), _open(store), _folder(data), workers=workers, retry=_list(retry), datasets=_list(datasets),
-        labels=_list(generators), uri=tracking_uri, track=track,
+        labels=_list(generators), uri=tracking_uri, track=track, studies=studies,
     )  # fmt: skip
     raise typer.Exit(code)
 
@@ -206,6 +214,59 @@ def draw(
 
 
 @app.command()
+def tune(
+    dataset: Annotated[str, typer.Argument(help="A dataset's name with its cuts, or the path of a TOML.")],
+    generator: Annotated[str, typer.Argument(help="A registered name, package.module:Class, or a label of --suite.")],
+    suite: Annotated[
+        str, typer.Option("--suite", help="Run the study as this suite would, and for it; else the options below.")
+    ] = "",
+    trials: Annotated[int, typer.Option(min=0, help="Budget in trials; 0: none.")] = 20,
+    time_s: Annotated[float, typer.Option(min=0, help="Budget in seconds that trials take; 0: none.")] = 0,
+    trial_s: Annotated[float, typer.Option(min=0, help="Seconds that one trial may take; 0: any.")] = 0,
+    objective: Annotated[
+        str, typer.Option(help="balanced, fidelity, utility, privacy or a ranked metric; two, comma-separated.")
+    ] = "balanced",
+    sampler: Annotated[str, typer.Option(help="tpe, random, qmc, gp, cmaes or nsga2.")] = "tpe",
+    pruner: Annotated[str, typer.Option(help="none, median or hyperband.")] = "none",
+    params: Annotated[
+        list[str] | None, typer.Option("--param", "-p", help="A hyperparameter that stays, key=value.")
+    ] = None,
+    replicate: Annotated[int, typer.Option(min=0, help="The replicate whose train is tuned on.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of a trial; part of the study's identity.")] = 1,
+    studies: StudiesOpt = "",
+    store: StoreOpt = HERE,
+    data: DataOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Run one tuning study; run it again, or several times at once, and they work on the same one."""
+    from bench.search import search, settings
+
+    asked = settings(
+        dataset, generator, suite=suite, trials=trials or None, time_s=time_s or None, trial_s=trial_s or None,
+        objective=_list(objective), sampler=sampler, pruner=pruner, params=_params(params or []), replicate=replicate,
+        threads=threads,
+    )  # fmt: skip
+    _use_cores(asked.threads)
+    search(asked, dataset, generator, replicate, _open(store), _folder(data), studies=studies, as_json=as_json)
+
+
+@app.command()
+def export(
+    suite: SuiteArg,
+    name: Annotated[str, typer.Argument(help="What `tune = \"from:NAME\"` will call it.")],
+    to: Annotated[Path | None, typer.Option(help="The folder to write to; leaderboards/tuned/ if none.")] = None,
+    store: StoreOpt = HERE,
+    data: DataOpt = None,
+) -> None:
+    """Write the tuned parameters of a suite's studies to a file that suites can use in place of studies."""
+    from bench import show
+    from bench.reuse import export as write
+
+    path, done, missing = write(_suite(suite), _look(store), _folder(data), name, to)
+    show.out.print(f"{done} studies written to {path}" + (f"; {missing} are not done yet" if missing else ""))
+
+
+@app.command()
 def ui(
     store: StoreOpt = HERE,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -219,7 +280,7 @@ def ui(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="generators, metrics, datasets or suites.")],
+    what: Annotated[str, typer.Argument(help="generators, metrics, datasets, suites or spaces.")],
     as_json: JsonOpt = False,
     page: Annotated[bool, typer.Option("--markdown", help="Metrics only: the page on every one, as Markdown.")] = False,
 ) -> None:
@@ -364,6 +425,13 @@ def _use_all_cores() -> None:
 
     for key, value in thread_settings(os.cpu_count() or 1).items():
         os.environ.setdefault(key, value)
+
+
+def _use_cores(n: int) -> None:
+    """Before numpy is loaded: so many threads."""
+    from bench.launch import thread_settings
+
+    os.environ |= thread_settings(n)
 
 
 def _own_names() -> None:

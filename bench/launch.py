@@ -11,7 +11,6 @@ import multiprocessing as mp
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from bench.apart import die_with_parent
 from bench.cell import Cell, Fault, Record
 from bench.errors import BenchError
 from bench.machine import environment
@@ -32,7 +32,8 @@ PRELOAD = ["pandas", "pyarrow.parquet", "sklearn.linear_model", "sklearn.model_s
            "bench.run", "metrics.joint", "metrics.pairs", "metrics.boost", "metrics.attributes"]  # fmt: skip
 WATCH_S = 0.05  # between two looks at memory
 FAMILY_S = 0.5  # between two looks for the group's further processes
-UP_TO_FIT = ("start", "load", "split", "tune", "fit")
+UP_TO_TUNE = ("start", "load", "split", "tune")
+UP_TO_FIT = (*UP_TO_TUNE, "fit")
 OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 MIB = 2**20
 
@@ -45,6 +46,8 @@ class Work:
     store: str
     data_dir: str | None
     metric_names: tuple[str, ...]
+    studies: str = ""  # URL of the database of studies
+    memory_mb: float = float("inf")
 
 
 @dataclass
@@ -80,14 +83,16 @@ def run_cells(
     time_s: float,
     memory_mb: float,
     report: Report,
+    studies: str = "",
 ) -> None:
-    """Run cells, `workers` at a time, until each has a record.
+    """Run cells, `workers` at a time, until each has a record. studies: URL of a database for tuning, "" for none.
 
     report(event, cell, record, seconds): "start" and "end" of each cell. A cell that another process holds, or whose
-    fit is being made for another cell, is waited for while others are run. A child killed from outside is started once
+    study or fit is under way for another cell, is waited for while others are run. A child killed from outside is started once
     more. Raises BenchError where the store's disk is full.
     """
-    waiting = [Work(c, str(store.root), str(data_dir) if data_dir else None, tuple(metric_names)) for c in cells]
+    folder, names = str(data_dir) if data_dir else None, tuple(metric_names)
+    waiting = [Work(c, str(store.root), folder, names, studies, memory_mb) for c in cells]
     ours = {REGISTRY[w.cell.generator].load.split(":")[0] for w in waiting if w.cell.generator in REGISTRY}
     context = _server(threads, [*PRELOAD, *sorted(ours)])
     running: list[Running] = []
@@ -141,13 +146,20 @@ def thread_settings(threads: int) -> dict[str, str]:
 
 
 def _next(waiting: list[Work], running: list[Running], store: Store) -> Work | None:
-    """The first cell nobody holds and whose fit nobody is making; None where there is none."""
+    """The first cell nobody holds, and whose study and fit nobody is at; None where there is none."""
     making = {c.work.cell.fit_key for c in running if c.phase in UP_TO_FIT}
     making = {key for key in making if not store.fit(key).exists()}
+    making |= {_study(c.work.cell) for c in running if c.phase in UP_TO_TUNE} - {""}
     for i, work in enumerate(waiting):
-        if work.cell.fit_key not in making and not store.busy(work.cell.key, work.cell.fit_key):
+        fit, study = work.cell.fit_key, _study(work.cell)
+        if not {fit, study} & making and not store.busy(work.cell.key, fit, study):
             return waiting.pop(i)
     return None
+
+
+def _study(cell: Cell) -> str:
+    """The key of the study that looks for a cell's parameters, "" for none."""
+    return cell.study.key if cell.searched else ""
 
 
 def _start(context: Any, work: Work) -> Running:
@@ -279,7 +291,7 @@ def _save_cost(c: Running, store: Store) -> None:
 def child(work: Work, pipe: Connection) -> None:
     """The life of a child process: one cell, everything it prints in the cell's private log."""
     os.setsid()
-    _die_with_parent()
+    die_with_parent(lambda: os.killpg(0, signal.SIGKILL))
     os.umask(0o077)
     store = Store(Path(work.store))
     log = os.open(store.log(work.cell.key), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -305,6 +317,8 @@ def child(work: Work, pipe: Connection) -> None:
                 data_dir=data_dir,
                 metric_names=list(work.metric_names),
                 phase=lambda p: say("phase", p),
+                studies=work.studies,
+                memory_mb=work.memory_mb,
             )
             say("record", record.status)
     except Busy:
@@ -312,15 +326,3 @@ def child(work: Work, pipe: Connection) -> None:
     except StoreFull as error:
         say("store", str(error))
     os._exit(0)  # nothing of a user's code may hold the process up
-
-
-def _die_with_parent() -> None:
-    """Kill this process's group when the parent ends: a killed parent leaves nothing running."""
-    parent = mp.parent_process()
-    if parent is not None:
-
-        def watch() -> None:
-            wait([parent.sentinel])
-            os.killpg(0, signal.SIGKILL)
-
-        threading.Thread(target=watch, daemon=True).start()

@@ -121,11 +121,25 @@ def dataset_rows(data_dir: Path | None) -> Rows:
     return heads, rows
 
 
+def space_rows() -> Rows:
+    """What each generator is tuned over."""
+    from bench.tune import space
+    from generators import REGISTRY
+
+    rows: list[tuple[Any, ...]] = []
+    for name in REGISTRY:
+        for p in space(name):
+            span = ", ".join(map(str, p["choices"])) or f"{p['low']:g} to {p['high']:g}"
+            rows.append((name, p["parameter"], p["kind"], span, "log" if p["log"] else "", str(p["default"])))
+    return ["generator", "parameter", "kind", "values", "scale", "default"], rows
+
+
 REGISTRIES: Mapping[str, Callable[[], Rows]] = {
     "generators": generator_rows,
     "metrics": metric_rows,
     "datasets": lambda: dataset_rows(None),
     "suites": suite_rows,
+    "spaces": space_rows,
 }
 
 

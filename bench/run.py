@@ -28,6 +28,8 @@ from generators.state import PLAIN, count
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.tune import Place
+
     from bench.datasets.data import Data
     from bench.datasets.source import Source
     from bench.datasets.split import Split
@@ -40,12 +42,19 @@ class StoreFull(StoreError):
     """The store's disk cannot be written: no record can be kept, and the run must stop."""
 
 
-def run_cell(cell: Cell, store: Store, *, data_dir: Path | None, metric_names: list[str], phase: Phase) -> Record:
+def run_cell(
+    cell: Cell, store: Store, *, data_dir: Path | None, metric_names: list[str], phase: Phase, studies: str = "",
+    memory_mb: float = float("inf"),
+) -> Record:  # fmt: skip
     """Do what is missing of a cell and write its record. phase(name) is told of each phase as it begins.
 
-    Raises StoreFull where the disk is full or read-only, and Busy where another process is making the fit that this
-    cell shares; every other exception becomes a record.
+    studies: URL of a database for its study, "" for a file in the store. memory_mb: the cell's limit, which trials
+    keep under. Raises StoreFull where the disk is full or read-only, and Busy where another process is at the study or
+    the fit that this cell shares; every other exception becomes a record.
     """
+    from bench.tune import Place
+
+    place = Place(store, studies, memory_mb)
     now = ["load"]
 
     def enter(name: str) -> None:
@@ -58,7 +67,7 @@ def run_cell(cell: Cell, store: Store, *, data_dir: Path | None, metric_names: l
         enter("load")
         source = open_dataset(cell.source, data_dir)
         shareable = source.shareable
-        record = _run(cell, store, source, metric_names, enter)
+        record = _run(cell, place, source, metric_names, enter)
     except Busy:
         raise
     except Exception as error:
@@ -73,7 +82,8 @@ def run_cell(cell: Cell, store: Store, *, data_dir: Path | None, metric_names: l
     return record
 
 
-def _run(cell: Cell, store: Store, source: Source, metric_names: list[str], enter: Phase) -> Record:
+def _run(cell: Cell, place: Place, source: Source, metric_names: list[str], enter: Phase) -> Record:
+    store = place.store
     if source.identity != cell.data:
         raise BenchError(f"dataset {cell.dataset}: its files have changed since the suite was read; run again")
     data = store.table(source)
@@ -85,7 +95,7 @@ def _run(cell: Cell, store: Store, source: Source, metric_names: list[str], ente
     drawn = store.samples(cell.key)
     minority = any(metrics.METRICS[name].minority for name in metric_names)
     if not check_stage(drawn) or (minority and not has_minority(drawn)):
-        _sample(cell, store, source, data, parts, minority, enter)
+        _sample(cell, place, source, data, parts, minority, enter)
     enter("score")
     from metrics.tables import Tables
 
@@ -112,24 +122,19 @@ def _run(cell: Cell, store: Store, source: Source, metric_names: list[str], ente
         "subset": data.facts.get("subset", ""),
         "n_parameters": about["n_parameters"],
         "params": about["params"],
-        "tuned": _tuned(store, cell.key),
+        "tuned": tuning_facts(cell, store),
     }
     return Record(cell, "done", None, scores, facts)
 
 
 def _sample(
-    cell: Cell, store: Store, source: Source, data: Data, parts: Split, minority: bool, enter: Phase
+    cell: Cell, place: Place, source: Source, data: Data, parts: Split, minority: bool, enter: Phase
 ) -> None:  # fmt: skip
     """Tune, fit, sample and check; each stage kept as it is done. minority: whether positives are drawn beside."""
     from bench.datasets.law import check_like, subjects
 
-    params = json.loads(cell.params)
-    if cell.tune:
-        from bench.tune import has_space, tuned
-
-        if has_space(cell.generator):
-            enter("tune")
-            params = tuned(cell, store, source, data, parts.train)["params"]
+    store = place.store
+    params = _params(cell, place, source, data, enter)
     handed = hand_over(cell.generator, source)
     generator = fitted(cell, store, params, handed, data, parts.train, enter)
     enter("sample")
@@ -145,6 +150,22 @@ def _sample(
             "params": resolved(generator, params),
         }
         (folder / "about.json").write_text(json.dumps(about))
+
+
+def _params(cell: Cell, place: Place, source: Source, data: Data, enter: Phase) -> dict[str, Any]:
+    """The cell's parameters: its own, those that are reused, or those that its study finds. Raises Busy where another
+    process is at the study."""
+    own = json.loads(cell.params)
+    if not cell.tune:
+        return own
+    if not cell.searched:
+        return {**json.loads(cell.tune)["params"], **own}
+    from bench.tune import tuned
+
+    enter("tune")
+    store, key = place.store, cell.study.key
+    with nullcontext() if store.study_result(key) else store.tuning(key):
+        return tuned(cell, place, source, data)["params"]
 
 
 def fitted(
@@ -235,10 +256,18 @@ def plain(value: metrics.Score | metrics.Undefined) -> dict[str, Any]:
     return asdict(value)
 
 
-def _tuned(store: Store, key: str) -> dict[str, Any] | None:
-    """The tuned parameters and how many trials they took; without the seconds, which differ from run to run."""
-    saved = store.note(key, "tuned")
-    return {"params": saved["params"], "trials": len(saved["trials"])} if saved else None
+def tuning_facts(cell: Cell, store: Store) -> dict[str, Any] | None:
+    """What a board says of a cell's tuning, None where there was none; without the seconds, which differ from run to
+    run. default, value: of each aim, at the defaults and at the parameters taken."""
+    if not cell.tune:
+        return None
+    plan = json.loads(cell.tune)
+    if not cell.searched:
+        return {k: plan[k] for k in ("from", "params", "mark", "per", "default", "value", "objective")}
+    saved = store.study_result(cell.study.key) or {}
+    states = [trial["state"] for trial in saved.get("trials", ())]
+    facts = {k: saved.get(k) for k in ("params", "mark", "best", "default", "value")}
+    return {**facts, "trials": {s: states.count(s) for s in dict.fromkeys(states)}, **plan}
 
 
 def _fault(error: Exception, phase: str, shareable: bool) -> tuple[str, Fault]:

@@ -4,11 +4,12 @@
     data/                           mode 700: whatever may hold a row of a table
       tables/NAME-IDENTITY/         parsed datasets
       fits/FIT_KEY/                 fitted generators; beside each what it cost (.json) and its lock
-      trials/KEY/                   the last trial's fit, while a cell is tuned
+      trials/KEY/                   the last trial's fit, while a study is at work
       samples/KEY/                  synth.parquet, and minority.parquet where a metric reads it
       shared/SPLIT_KEY/             judges fitted on train, as what they say of holdout
       logs/KEY.log                  all a cell's process printed, tracebacks included
-    cells/KEY/                      cell.json, tuned.json, scores.json, record.json, cost.json, lock
+    cells/KEY/                      cell.json, scores.json, record.json, cost.json, lock
+    studies/KEY/                    study.journal (Optuna's), tuned.json, lock
     boards/SUITE/                   rendered boards, and pictures/
     mlflow.db, mlflow-artifacts/    the MLflow mirror
 
@@ -105,8 +106,12 @@ class Store:
         """The fitted generator of the cells that share it."""
         return self.private / "fits" / fit_key
 
+    def study(self, key: str) -> Path:
+        """The study that tunes a cell, or several."""
+        return self.root / "studies" / key
+
     def trials(self, key: str) -> Path:
-        """Where the tuning of a cell keeps the fit of its last trial while it is at work."""
+        """Where a study keeps the fits of its last trials while it is at work."""
         return self.private / "trials" / key
 
     def samples(self, key: str) -> Path:
@@ -172,6 +177,16 @@ class Store:
         """Write one of a cell's small JSON files."""
         write_json(self.cell(key) / f"{name}.json", value)
 
+    def study_result(self, key: str) -> dict[str, Any] | None:
+        """What came of a study, or None where it has not ended."""
+        path = self.study(key) / "tuned.json"
+        return _read_json(path) if path.exists() else None
+
+    def save_study_result(self, key: str, value: dict[str, Any]) -> None:
+        """Write what came of a study."""
+        self.study(key).mkdir(parents=True, exist_ok=True)
+        write_json(self.study(key) / "tuned.json", value)
+
     def forget(self, keys: Iterable[str]) -> None:
         """Drop the records of cells, so that they are run again."""
         for key in keys:
@@ -216,10 +231,17 @@ class Store:
         with _flock(self.private / "fits" / f"{fit_key}.lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
             yield
 
-    def busy(self, key: str, fit_key: str = "") -> bool:
-        """True while another process holds a cell or, where a fit is named too, makes that."""
+    @contextmanager
+    def tuning(self, study_key: str, *, together: bool = False) -> Iterator[None]:
+        """Hold a study, alone or together with others who do so too. Raises Busy where another process is in the way."""
+        with _flock(self.study(study_key) / "lock", (fcntl.LOCK_SH if together else fcntl.LOCK_EX) | fcntl.LOCK_NB):
+            yield
+
+    def busy(self, key: str, fit_key: str = "", study_key: str = "") -> bool:
+        """True while another process holds a cell or, where they are named too, makes that fit or is at that study."""
+        study = self.tuning(study_key) if study_key and not self.study_result(study_key) else nullcontext()
         try:
-            with self.lock(key), self.fitting(fit_key) if fit_key else nullcontext():
+            with self.lock(key), self.fitting(fit_key) if fit_key else nullcontext(), study:
                 return False
         except Busy:
             return True

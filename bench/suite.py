@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 import generators
 import metrics
@@ -19,6 +21,11 @@ from bench.datasets.name import base
 from bench.datasets.own import first_fault, read_toml
 from bench.datasets.source import Source
 from bench.errors import BenchError, unknown
+from bench.objective import BALANCED, BOUNDS, check_aims, check_bounds
+from bench.reuse import Tuned
+
+TRIALS = 20  # of a study whose suite states no budget
+UNTUNED = " untuned"  # ends the label of a row without tuning beside a tuned one
 
 
 class _Strict(BaseModel):
@@ -54,10 +61,57 @@ class Limits(_Strict):
 
 
 class Tune(_Strict):
-    """The tuning budget, the same for every generator that has a space: trials, and seconds after which none begins."""
+    """How generators are tuned, with the same budget for each that has a space.
 
-    trials: int = Field(gt=0)
-    time_s: float = Field(default=float("inf"), gt=0)
+    trials, time_s: the budget of a study, in trials, in seconds that its trials take, or both. trial_s: what a trial may
+    take. per: a study for each "replicate", or for each "dataset" on replicate 0 alone. sampler, pruner: of Optuna.
+    objective: "balanced" (the mean of fidelity and utility), a family, a ranked metric, or two of them. privacy: metric
+    -> what it may not exceed. draws: samples that scores are averaged over, 0 for three where train is small, else one.
+    untuned: also run every generator without tuning. reuse: NAME of leaderboards/tuned/, or a path, in place of a study.
+
+    A string stands for all of it: "from:NAME", "per-replicate", "per-dataset".
+    """
+
+    trials: int | None = Field(default=None, gt=0)
+    time_s: float | None = Field(default=None, gt=0)
+    trial_s: float | None = Field(default=None, gt=0)
+    per: Literal["replicate", "dataset"] = "replicate"
+    sampler: Literal["tpe", "random", "qmc", "gp", "cmaes", "nsga2"] = "tpe"
+    pruner: Literal["none", "median", "hyperband"] = "none"
+    objective: tuple[str, ...] = (BALANCED,)
+    privacy: dict[str, float] = BOUNDS
+    draws: int = Field(default=0, ge=0)
+    untuned: bool = True
+    reuse: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        """What a string stands for; an objective may be one name."""
+        if isinstance(value, str) and value.startswith("from:"):
+            return {"reuse": value.removeprefix("from:")}
+        if value in ("per-replicate", "per-dataset"):
+            return {"per": value.removeprefix("per-"), "trials": TRIALS}
+        if isinstance(value, str):
+            raise ValueError(f'"{value}": expected a table, "from:NAME", "per-replicate" or "per-dataset"')
+        if isinstance(value, dict) and isinstance(value.get("objective"), str):
+            return {**value, "objective": [value["objective"]]}
+        return value
+
+    @property
+    def said(self) -> str:
+        """The budget in words."""
+        if self.reuse:
+            return f"parameters of {self.reuse}"
+        amounts = [f"{self.trials} trials"] if self.trials else []
+        amounts += [f"{self.time_s:,.0f} s"] if self.time_s else []
+        each = f", {self.trial_s:,.0f} s a trial" if self.trial_s else ""
+        return f"{' or '.join(amounts)} per {self.per}{each}"
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What decides a study's result, as a cell keeps it."""
+        return {**self.model_dump(exclude={"untuned", "reuse"}), "objective": list(self.objective)}
 
 
 class Suite(_Strict):
@@ -99,14 +153,19 @@ def find_suite(name: str) -> Suite:
         path = Path(str(files("bench.suites") / f"{name}.toml"))
     else:
         raise unknown("suite", name, known_suites())
+    return resolved_suite(read_toml(path), path)
+
+
+def resolved_suite(content: dict[str, Any], source: Path) -> Suite:
+    """A suite from what a TOML holds, checked; source: the file, as errors name it."""
     try:
-        suite = Suite.model_validate(read_toml(path))
+        suite = Suite.model_validate(content)
     except ValidationError as error:
-        raise first_fault(error, path, _known_keys(error)) from error
+        raise first_fault(error, source, _known_keys(error)) from error
     try:
         _check(suite)
     except (BenchError, ValueError) as error:
-        raise BenchError(f"{path.name}: {error}") from error
+        raise BenchError(f"{source.name}: {error}") from error
     return suite
 
 
@@ -136,14 +195,38 @@ def _check(suite: Suite) -> None:
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice:
         raise BenchError(f"generator '{twice}' stands twice: give one a label")
+    if suite.tune is not None:
+        _check_tuning(suite.tune)
     names = [d.name for d in suite.datasets]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise BenchError(f"dataset '{twice}' stands twice")
 
 
+def _check_tuning(tune: Tune) -> None:
+    """A budget, and settings that go together."""
+    if tune.reuse:
+        others = sorted(tune.model_fields_set - {"reuse", "untuned"})
+        if others:
+            raise BenchError(f"tune: reuse = '{tune.reuse}' runs no study, so that '{others[0]}' has no place beside it")
+        Tuned.find(tune.reuse)
+        return
+    if tune.trials is None and tune.time_s is None:
+        raise BenchError("tune: no budget: expected trials, time_s, or both")
+    check_aims(tune.objective)
+    check_bounds(tune.privacy)
+    two = len(tune.objective) > 1
+    if two and tune.pruner != "none":
+        raise BenchError(f"tune: pruner = '{tune.pruner}': trials of two objectives cannot be pruned")
+    if two and tune.sampler == "cmaes":
+        raise BenchError("tune: sampler = 'cmaes': it takes one objective")
+    if tune.sampler == "cmaes" and find_spec("cmaes") is None:
+        raise BenchError("tune: sampler = 'cmaes': needs a package: pip install 'synth-health-bench[cmaes]'")
+
+
 def cells(suite: Suite, data_dir: Path | None) -> Iterator[tuple[Cell, Source, str]]:
     """Every cell of a suite with its dataset and, where it cannot run here, the reason; dataset by dataset."""
+    reused = Tuned.find(suite.tune.reuse) if suite.tune and suite.tune.reuse else None
     for use in suite.datasets:
         source = open_dataset(use.name, data_dir)
         absent = source.absence() or ""
@@ -154,7 +237,7 @@ def cells(suite: Suite, data_dir: Path | None) -> Iterator[tuple[Cell, Source, s
             for gen in suite.generators:
                 row = generators.find(gen.name)
                 later = [p for p in sorted(gen.params) if p in generators.at_sample(gen.name)]
-                tunable = suite.tune is not None and row.family != "reference"
+                tuned = suite.tune is not None and row.family != "reference" and generators.tunable(gen.name)
                 cell = Cell(
                     dataset=str(source.name),
                     source=use.name,
@@ -167,12 +250,18 @@ def cells(suite: Suite, data_dir: Path | None) -> Iterator[tuple[Cell, Source, s
                     replicate=replicate,
                     samples=suite.samples,
                     threads=suite.threads,
-                    tune=json.dumps(suite.tune.model_dump(), sort_keys=True) if tunable and suite.tune else "",
                     conditions=conditions,
                     prompts=prompts,
                     at_sample=json.dumps(later) if later else "",
                 )
-                yield cell, source, absent or _impossible(row, source)
+                why_not = absent or _impossible(row, source)
+                if tuned and suite.tune:
+                    plan = suite.tune.plan if reused is None else reused.plan(cell)
+                    yield replace(cell, tune=json.dumps(plan, sort_keys=True)), source, why_not
+                if not tuned or not suite.tune:
+                    yield cell, source, why_not
+                elif suite.tune.untuned:
+                    yield replace(cell, label=cell.label + UNTUNED, untuned_of=cell.label), source, why_not
 
 
 def _prompts(use: DatasetUse) -> str:

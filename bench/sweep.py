@@ -22,9 +22,12 @@ RETRY = ("failed", "timeout", "skipped")
 
 def sweep(
     suite: Suite, store: Store, data_dir: Path | None, *, workers: int, retry: Sequence[str], datasets: Sequence[str],
-    labels: Sequence[str], uri: str | None, track: bool,
+    labels: Sequence[str], uri: str | None, track: bool, studies: str = "",
 ) -> int:  # fmt: skip
-    """Run what is missing of a suite. Gives the exit code: 0 where no cell failed and one is done, else 1."""
+    """Run what is missing of a suite. Gives the exit code: 0 where no cell failed and one is done, else 1.
+
+    studies: URL of a database for tuning, "" for files in the store.
+    """
     for status in retry:
         if status not in RETRY:
             raise unknown("status to retry", status, RETRY)
@@ -53,7 +56,7 @@ def sweep(
         progress = show.Progress(cells, at_once)
         run_cells(
             cells, store, data_dir=data_dir, metric_names=suite.metric_names, workers=at_once, threads=suite.threads,
-            time_s=suite.limits.time_s, memory_mb=suite.limits.memory_mb, report=progress.report,
+            time_s=suite.limits.time_s, memory_mb=suite.limits.memory_mb, report=progress.report, studies=studies,
         )  # fmt: skip
     paths = write_boards(suite, store, data_dir)
     if mirror:
@@ -111,7 +114,7 @@ def _tell(suite: Suite, found: list[Any], todo: int, workers: int) -> None:
     show.out.print(f"  datasets    {show.one_line(', '.join(datasets))}")
     show.out.print(f"  generators  {', '.join(labels)}")
     limits = f"{suite.limits.time_s:,.0f} s and {suite.limits.memory_mb:,.0f} MiB a cell"
-    tuning = f"{suite.tune.trials} trials" if suite.tune else "none"
+    tuning = suite.tune.said if suite.tune else "none"
     show.out.print(f"  replicates  {suite.replicates}    tuning  {tuning}    limits  {limits}")
     show.out.print(
         f"  cells       {len(found)}: {len(found) - todo - skipped} stored, {todo} to run "

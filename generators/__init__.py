@@ -196,6 +196,13 @@ def at_sample(name: str) -> tuple[str, ...]:
     return named
 
 
+def tunable(name: str) -> bool:
+    """Whether a generator has a tuning space; of a registered one it is read from its source."""
+    if name in REGISTRY:
+        return any(isinstance(f, ast.FunctionDef) and f.name == "suggest" for f in _body(REGISTRY[name].load))
+    return any("suggest" in vars(c) for c in load_class(name).__mro__ if c.__module__ != "generators.base")
+
+
 @cache
 def _body(load: str) -> list[ast.stmt]:
     """What stands in a class of ours, read without importing it."""

@@ -1,0 +1,164 @@
+"""Work done in a forked child, watched: a child that fails, hangs, grows or dies takes nothing with it.
+
+The parent must not have started threads of a numeric library (OpenMP's do not survive a fork): it keeps to one thread
+while it starts children, and each child takes back what the process was given.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import psutil
+
+LOOK_S = 0.05  # between two looks at a child
+MIB = 2**20
+Ask = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a child's work ended: "done" with its value, "failed", "timeout"; why: the exception's class, or one line."""
+
+    status: str
+    value: Any = None
+    why: str = ""
+    seconds: float = 0.0
+
+
+def apart(
+    work: Callable[[Ask], Any],
+    *,
+    time_s: float = float("inf"),
+    memory_mb: float = float("inf"),
+    answer: Callable[[Any], Any] = lambda question: None,
+    idle: Callable[[], None] = lambda: None,
+    log: int | None = None,
+) -> Outcome:
+    """Do work(ask) in a forked child and give what it gives, pickled.
+
+    ask(question) in the child is answered by answer(question) here. idle() is called at every look. time_s, memory_mb:
+    the child is killed beyond them. log: file descriptor that takes what the child prints.
+    """
+    ours, theirs = mp.Pipe()
+    start = time.monotonic()
+    process = mp.get_context("fork").Process(target=_child, args=(work, theirs, ours, log), daemon=False)
+    with warnings.catch_warnings():  # Python 3.12 warns of a fork beside threads; ours wait and hold no lock
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process.start()
+    theirs.close()
+    found: Outcome | None = None
+    try:
+        while found is None:
+            wait([ours, process.sentinel], timeout=LOOK_S)
+            idle()
+            said = _heard(ours)
+            passed = time.monotonic() - start
+            if said is not None and said[0] == "ask":
+                ours.send(answer(said[1]))
+            elif said is not None:
+                found = Outcome("done", said[1]) if said[0] == "done" else Outcome("failed", None, said[1])
+            elif not process.is_alive() and not ours.poll():
+                found = Outcome("failed", None, _death(process.exitcode))
+            elif passed > time_s:
+                found = Outcome("timeout", None, f"over {time_s:,.0f} s")
+            elif memory_mb < float("inf") and resident(process.pid) > memory_mb:
+                found = Outcome("failed", None, f"over {memory_mb:,.0f} MiB")
+    finally:
+        end(process.pid)
+        process.join()
+        ours.close()
+    return Outcome(found.status, found.value, found.why, time.monotonic() - start)
+
+
+def resident(pid: int | None) -> float:
+    """Resident memory of a process and its descendants, MiB."""
+    total = 0
+    for process in _family(pid):
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:
+            continue
+    return total / MIB
+
+
+def end(pid: int | None) -> None:
+    """Kill a process and its descendants."""
+    for process in _family(pid):
+        try:
+            process.kill()
+        except psutil.Error:
+            continue
+
+
+def give_threads(n: int) -> None:
+    """Let the numeric libraries that are loaded use so many threads from here on."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(n)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(n)
+
+
+def die_with_parent(kill: Callable[[], None]) -> None:
+    """Call kill() here when the process that started this one ends: a killed parent leaves nothing running."""
+    parent = mp.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            wait([parent.sentinel])
+            kill()
+
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _family(pid: int | None) -> list[psutil.Process]:
+    try:
+        me = psutil.Process(pid)
+        return [*me.children(recursive=True), me]
+    except psutil.Error:
+        return []
+
+
+def _heard(pipe: Connection) -> tuple[str, Any] | None:
+    try:
+        return pipe.recv() if pipe.poll() else None
+    except (EOFError, OSError):
+        return None
+
+
+def _death(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"the process died of {signal.Signals(-code).name}"
+    return f"the process ended with code {code}"
+
+
+def _child(work: Callable[[Ask], Any], pipe: Connection, other: Connection, log: int | None) -> None:
+    other.close()
+    if log is not None:
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+    die_with_parent(lambda: end(os.getpid()))
+    give_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count() or 1)
+
+    def ask(question: Any) -> Any:
+        pipe.send(("ask", question))
+        return pipe.recv()
+
+    try:
+        pipe.send(("done", work(ask)))
+    except BaseException as error:  # whatever a generator raises: the parent must hear of it
+        traceback.print_exc()
+        pipe.send(("failed", type(error).__name__))
+    sys.stdout.flush()
+    os._exit(0)  # nothing of a user's code may hold the process up

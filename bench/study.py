@@ -1,0 +1,290 @@
+"""One Optuna study and the workers on it: samplers, pruners, storage, and who is at work on which trial.
+
+Trials are asked for and told one at a time, so that a trial is in the storage before it runs and a killed worker's
+trial is found and run again under its own number. The sampler is made anew for each trial from (study seed, number): a
+study taken up again by one worker is the study it would have been.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import psutil
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from optuna.study import Study as OptunaStudy
+
+SAMPLERS = ("tpe", "random", "qmc", "gp", "cmaes", "nsga2")
+PRUNERS = ("none", "median", "hyperband")
+STARTUP = 5  # trials drawn at random before a sampler learns, and that end before one is pruned
+POPULATION = 10  # of NSGA-II
+BEAT_S = 15.0  # between two signs of life
+SILENT_S = 180.0  # after which a worker on another machine is taken for dead
+GRACE_S = 30.0  # in which a trial just asked for must name its worker
+WAIT_S = 0.1  # between two looks at other workers
+REPEATS = 40  # in a row, after which a space is taken for exhausted
+
+Suggest = Callable[[Any], dict[str, Any]]
+
+
+class Study:
+    """A study by name in a storage, seen by one worker.
+
+    url: a database ("sqlite:///...", "postgresql://..."), or "" for a journal file in `folder`. directions: of the
+    values, all up. alone(): a lock among this machine's workers. suggest(trial): a trial's parameters.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, url: str, *, seed: int, aims: int, sampler: str, pruner: str, suggest: Suggest,
+        defaults: Mapping[str, Any], alone: Callable[[], AbstractContextManager[None]],
+    ) -> None:  # fmt: skip
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.seed, self.suggest, self.defaults, self.alone = seed, suggest, defaults, alone
+        self.worker = [_machine(), os.getpid(), psutil.Process().create_time()]
+        self.beaten = 0.0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            try:
+                self.optuna: OptunaStudy = optuna.create_study(
+                    storage=_storage(folder, url), study_name=name, directions=["maximize"] * aims,
+                    load_if_exists=True, sampler=_Numbered(lambda n: _sampler(sampler, seed, n)), pruner=_pruner(pruner),
+                )  # fmt: skip
+            except BenchError:
+                raise
+            except Exception as error:  # whatever a database's driver raises; its text may hold the password
+                raise BenchError(f"study storage {shown(url)}: {type(error).__name__}: it cannot be used") from error
+
+    # --- what there is ---
+
+    def ended(self) -> list[FrozenTrial]:
+        """The trials that ended by themselves, by number."""
+        return [t for t in self._trials() if t.state.is_finished() and "ended" in t.user_attrs]
+
+    # --- asking ---
+
+    def next(self, trials: int | None, seconds: float | None) -> optuna.Trial | None:
+        """The next trial to run, its parameters in its "params"; None where the budget is spent or the space exhausted.
+
+        Waits for other workers where what they are at may have to be run again.
+        """
+        repeats = 0
+        while repeats < REPEATS:
+            self._mend()
+            found = self._trials()
+            if not found:
+                self.optuna.enqueue_trial(dict(self.defaults))
+                continue
+            counted = [t for t in found if _counts(t)]
+            waiting = any(t.state is TrialState.WAITING for t in counted)
+            spent = sum(t.user_attrs["ended"]["seconds"] for t in counted if "ended" in t.user_attrs)
+            full = trials is not None and sum(t.state is not TrialState.WAITING for t in counted) >= trials
+            if (full and not waiting) or (seconds is not None and spent >= seconds):
+                if not any(t.state is TrialState.RUNNING for t in counted):
+                    return None
+                time.sleep(WAIT_S)
+                continue
+            trial = self._ask()
+            if self._superfluous(trial, trials):
+                trial.set_user_attr("void", True)
+                self.optuna.tell(trial, state=TrialState.FAIL)
+                repeats += 1
+                continue
+            return trial
+        return None
+
+    def _ask(self) -> optuna.Trial:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", (optuna.exceptions.ExperimentalWarning, UserWarning))
+            trial = self.optuna.ask()
+            trial.set_user_attr("worker", self.worker)
+            self.beaten = 0.0
+            self.beat(trial)
+            trial.set_user_attr("params", self.suggest(trial))
+        return trial
+
+    def _superfluous(self, trial: optuna.Trial, trials: int | None) -> bool:
+        """Whether a trial repeats another's parameters, or another worker has asked for the last one first."""
+        others = [t for t in self._trials() if t.number != trial.number and _counts(t)]
+        params = trial.user_attrs["params"]
+        if any(t.user_attrs.get("params") == params for t in others):
+            return True
+        return trials is not None and sum(t.number < trial.number for t in others) >= trials
+
+    # --- signs of life ---
+
+    def beat(self, trial: optuna.Trial) -> None:
+        """Say now and then that this worker is alive."""
+        now = time.time()
+        if now - self.beaten > BEAT_S:
+            self.beaten = now
+            trial.set_user_attr("beat", now)
+
+    def _mend(self) -> None:
+        """Give back the trials of dead workers, to be run again under their numbers; end those that had ended."""
+        if not any(self._lost(t) for t in self._trials()):
+            return
+        with self.alone():
+            storage = self.optuna._storage
+            for trial in self._trials():  # read again: another may have mended them
+                if not self._lost(trial):
+                    continue
+                if "ended" in trial.user_attrs:
+                    self._tell(trial.number, trial.user_attrs["ended"])
+                else:
+                    storage.set_trial_user_attr(trial._trial_id, "worker", None)
+                    storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
+
+    def _lost(self, trial: FrozenTrial) -> bool:
+        if trial.state is not TrialState.RUNNING:
+            return False
+        worker = trial.user_attrs.get("worker")
+        if worker is None:
+            started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+            return time.time() - started > GRACE_S
+        machine, pid, born = worker
+        if machine != self.worker[0]:
+            return time.time() - trial.user_attrs.get("beat", 0.0) > SILENT_S
+        return not _lives(pid, born)
+
+    # --- telling ---
+
+    def report(self, trial: optuna.Trial, value: float, step: int) -> bool:
+        """Note a value on the way; whether the trial should end there. The defaults never do."""
+        trial.report(value, step)
+        return trial.number > 0 and trial.should_prune()
+
+    def tell(self, trial: optuna.Trial, ended: Mapping[str, Any]) -> None:
+        """End a trial. ended: {"status": "done", "pruned" or what went wrong, "values", "excess", "seconds", ...}."""
+        try:
+            for name, excess in ended.get("excess", {}).items():
+                trial.set_constraint(name, excess)
+            trial.set_user_attr("ended", dict(ended))
+            self._tell(trial.number, ended)
+        except (ValueError, RuntimeError):  # another worker has taken this one for dead, and told it first
+            print(f"  trial {trial.number} was told by another worker", flush=True)
+
+    def _tell(self, number: int, ended: Mapping[str, Any]) -> None:
+        state = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(ended["status"], TrialState.FAIL)
+        values = ended["values"] if state is TrialState.COMPLETE else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.optuna.tell(number, values=values, state=state)
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self.optuna.get_trials(deepcopy=False)
+
+
+class _Numbered(BaseSampler):
+    """A sampler made anew for every trial by its number. A trial whose parameters are set already consults none."""
+
+    def __init__(self, make: Callable[[int], BaseSampler]) -> None:
+        self.make = make
+        self.now: BaseSampler = make(0)
+        self.asked: BaseSampler = self.now
+
+    def before_trial(self, study: OptunaStudy, trial: FrozenTrial) -> None:
+        self.now = self.make(trial.number)
+        given = bool(trial.params) or "fixed_params" in trial.system_attrs
+        self.asked = optuna.samplers.RandomSampler(seed=0) if given else self.now
+        self.asked.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: OptunaStudy, trial: FrozenTrial) -> Any:
+        return self.asked.infer_relative_search_space(study, trial)
+
+    def sample_relative(self, study: OptunaStudy, trial: FrozenTrial, search_space: Any) -> Any:
+        return self.asked.sample_relative(study, trial, search_space)
+
+    def sample_independent(self, study: OptunaStudy, trial: FrozenTrial, param_name: str, distribution: Any) -> Any:
+        return self.now.sample_independent(study, trial, param_name, distribution)
+
+    def after_trial(
+        self, study: OptunaStudy, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        self.now.after_trial(study, trial, state, values)
+
+
+def _sampler(name: str, seed: int, number: int) -> BaseSampler:
+    s = optuna.samplers
+    own = int(hashlib.sha256(f"{seed} {number}".encode()).hexdigest()[:8], 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if name == "tpe":
+            return s.TPESampler(seed=own, n_startup_trials=STARTUP)
+        if name == "gp":
+            return s.GPSampler(seed=own, n_startup_trials=STARTUP, warn_independent_sampling=False)
+        if name == "nsga2":
+            return s.NSGAIISampler(seed=own, population_size=POPULATION)
+        if name == "cmaes":
+            return s.CmaEsSampler(seed=own, n_startup_trials=STARTUP, warn_independent_sampling=False)
+        if name == "qmc":  # one sequence for the whole study: its own seed, and the storage counts
+            return s.QMCSampler(seed=seed, scramble=True, warn_asynchronous_seeding=False,
+                                warn_independent_sampling=False)  # fmt: skip
+        return s.RandomSampler(seed=own)
+
+
+def _pruner(name: str) -> optuna.pruners.BasePruner:
+    if name == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=STARTUP)
+    if name == "hyperband":
+        return optuna.pruners.HyperbandPruner()
+    return optuna.pruners.NopPruner()
+
+
+def _storage(folder: Path, url: str) -> Any:
+    if not url:
+        from optuna.storages.journal import JournalFileBackend
+
+        folder.mkdir(parents=True, exist_ok=True)
+        return optuna.storages.JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+    if not url.startswith(("sqlite:", "postgresql")):
+        raise BenchError(f"study storage {shown(url)}: expected sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+    if url.startswith("postgresql:"):
+        url = url.replace("postgresql:", "postgresql+psycopg:", 1)
+    try:
+        return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in url else None)
+    except ImportError as error:
+        raise BenchError(
+            f"study storage {shown(url)}: needs a driver: pip install 'synth-health-bench[postgres]'"
+        ) from error
+
+
+def shown(url: str) -> str:
+    """A URL without the password it may hold."""
+    scheme, mark, rest = url.partition("://")
+    return scheme + mark + rest.rpartition("@")[2]
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    """Whether a trial takes part: it was not asked for in vain."""
+    return "void" not in trial.user_attrs and (trial.state is not TrialState.FAIL or "ended" in trial.user_attrs)
+
+
+def _machine() -> str:
+    """A name for this machine that does not give its name away; a container is a machine of its own."""
+    facts = [socket.gethostname()]
+    for read in (lambda: Path("/proc/sys/kernel/random/boot_id").read_text(), lambda: os.readlink("/proc/self/ns/pid")):
+        try:
+            facts.append(read())
+        except OSError:
+            continue
+    return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:12]
+
+
+def _lives(pid: int, born: float) -> bool:
+    try:
+        return abs(psutil.Process(pid).create_time() - born) < 1.0
+    except psutil.Error:
+        return False

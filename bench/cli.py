@@ -253,7 +253,7 @@ def tune(
 @app.command()
 def export(
     suite: SuiteArg,
-    name: Annotated[str, typer.Argument(help="What `tune = \"from:NAME\"` will call it.")],
+    name: Annotated[str, typer.Argument(help='What `tune = "from:NAME"` will call it.')],
     to: Annotated[Path | None, typer.Option(help="The folder to write to; leaderboards/tuned/ if none.")] = None,
     store: StoreOpt = HERE,
     data: DataOpt = None,

@@ -92,7 +92,9 @@ def export(suite: Suite, store: Store, data_dir: Path | None, name: str, folder:
         studies[cell.study.key] = {
             **{k: getattr(cell.study, k) for k in (*WHO, "data")},
             "tuned": found["params"],
-            **{k: found[k] for k in ("mark", "best", "default", "value", "spent_s", "n", "draws", "scales", "left_out")},
+            **{
+                k: found[k] for k in ("mark", "best", "default", "value", "spent_s", "n", "draws", "scales", "left_out")
+            },
             "trials": {s: states.count(s) for s in dict.fromkeys(states)},
             **{k: plan[k] for k in ("per", "objective", "privacy", "sampler", "pruner")},
             "budget": {k: plan[k] for k in ("trials", "time_s", "trial_s")},

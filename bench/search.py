@@ -69,7 +69,9 @@ def search(
     else:
         before = _values(found["default"]) if found["default"] else "without a value"
         show.out.print(
-            show.one_line(f"best trial {found['best']}: {aims} {_values(found['value'])}, the defaults {before}; {params}")
+            show.one_line(
+                f"best trial {found['best']}: {aims} {_values(found['value'])}, the defaults {before}; {params}"
+            )
         )
     show.out.print(f"study: {store.study(key)}  log: {store.log(key)}", markup=False)
 

@@ -254,7 +254,9 @@ def _storage(folder: Path, url: str) -> Any:
     if url.startswith("postgresql:"):
         url = url.replace("postgresql:", "postgresql+psycopg:", 1)
     try:
-        return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in url else None)
+        return optuna.storages.RDBStorage(
+            url, engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in url else None
+        )
     except ImportError as error:
         raise BenchError(
             f"study storage {shown(url)}: needs a driver: pip install 'synth-health-bench[postgres]'"

@@ -208,7 +208,9 @@ def _check_tuning(tune: Tune) -> None:
     if tune.reuse:
         others = sorted(tune.model_fields_set - {"reuse", "untuned"})
         if others:
-            raise BenchError(f"tune: reuse = '{tune.reuse}' runs no study, so that '{others[0]}' has no place beside it")
+            raise BenchError(
+                f"tune: reuse = '{tune.reuse}' runs no study, so that '{others[0]}' has no place beside it"
+            )
         Tuned.find(tune.reuse)
         return
     if tune.trials is None and tune.time_s is None:

@@ -23,7 +23,7 @@ class Dataset:
     shape: the native shape of the table. access: "simulated", "packaged" (comes with a dependency) or "open".
     load: "module:function" of a loader. draw, roles: "module:function" of a simulator.
     params: what its name may set, with defaults (0: no cut; target "": its own, else a code takes its place;
-    train_positives: how many positives a split's train keeps).
+    train_positives: how many positives a split's train keeps; draw: which of a simulator's independent draws).
     folders: where its files may be, first match wins.
     files: file -> sha256 known (None where it is not). expected: facts that a whole copy has. order: the source's
     column that orders subjects in time, where there is one. size: subjects, columns and positives of the uncut
@@ -50,6 +50,7 @@ class Dataset:
 
 
 _SPLIT: dict[str, Value] = {"train_positives": 0}
+_DRAWN: Mapping[str, Value] = {"draw": 0, **_SPLIT}
 _CUTS: dict[str, Value] = {"codes": 0, "rows": 0, **_SPLIT}
 _TARGETED: dict[str, Value] = {**_CUTS, "target": ""}
 _UCI = "https://archive.ics.uci.edu/dataset/296"
@@ -61,26 +62,26 @@ _ROWS = (
         "sim-ehr", "codes", "simulated", "Apache-2.0", "bench/datasets/sim_codes.py",
         "people with ICD-10 categories: latent clusters, age and sex effects, pairs; target 8 %",
         draw="bench.datasets.sim_codes:draw", roles="bench.datasets.sim_codes:roles",
-        params={"rows": 5_000, "codes": 200, "target": "", **_SPLIT},
+        params={"rows": 5_000, "codes": 200, "target": "", **_DRAWN},
         size=(5_000, 203, 406),
     ),
     Dataset(
         "sim-visits", "visits", "simulated", "Apache-2.0", "bench/datasets/sim_codes.py",
         "the same people over 1 to 8 visits, codes persisting and progressing",
         draw="bench.datasets.sim_codes:draw_visits", roles="bench.datasets.sim_codes:roles_visits",
-        params={"rows": 5_000, "codes": 200, **_SPLIT},
+        params={"rows": 5_000, "codes": 200, **_DRAWN},
         size=(5_000, 203, 389),
     ),
     Dataset(
         "sim-icu", "series", "simulated", "Apache-2.0", "bench/datasets/sim_icu.py",
         "ICU stays: 7 vitals over 24 hours, driven by severity, with missing values; mortality 10 %",
-        draw="bench.datasets.sim_icu:draw", roles="bench.datasets.sim_icu:roles", params={"rows": 4_000, **_SPLIT},
+        draw="bench.datasets.sim_icu:draw", roles="bench.datasets.sim_icu:roles", params={"rows": 4_000, **_DRAWN},
         size=(4_000, 11, 451),
     ),
     Dataset(
         "sim-fraud", "table", "simulated", "Apache-2.0", "bench/datasets/sim_fraud.py",
         "card payments: 28 correlated features, amount, channel; 1 % fraud in three clusters",
-        draw="bench.datasets.sim_fraud:draw", roles="bench.datasets.sim_fraud:roles", params={"rows": 20_000, **_SPLIT},
+        draw="bench.datasets.sim_fraud:draw", roles="bench.datasets.sim_fraud:roles", params={"rows": 20_000, **_DRAWN},
         size=(20_000, 31, 182),
     ),
     Dataset(

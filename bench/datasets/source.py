@@ -167,7 +167,7 @@ class Source:
 
     def _params(self) -> dict[str, Value]:
         params = {**self.row.params, **dict(self.name.cuts)}
-        return {k: v for k, v in params.items() if k not in ("rows", "target", "train_positives")}
+        return {k: v for k, v in params.items() if k not in ("rows", "draw", "target", "train_positives")}
 
     def _read(self) -> Data:
         from bench.datasets.data import Data

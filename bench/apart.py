@@ -51,24 +51,27 @@ def apart(
     the child is killed beyond them. log: file descriptor that takes what the child prints.
     """
     ours, theirs = mp.Pipe()
+    life, held = os.pipe()  # nobody but this process holds its end: it closes when this process dies
     start = time.monotonic()
-    process = mp.get_context("fork").Process(target=_child, args=(work, theirs, ours, log), daemon=False)
+    process = mp.get_context("fork").Process(target=_child, args=(work, theirs, (ours, held), life, log), daemon=False)
     with warnings.catch_warnings():  # Python 3.12 warns of a fork beside threads; ours wait and hold no lock
         warnings.simplefilter("ignore", DeprecationWarning)
         process.start()
     theirs.close()
+    os.close(life)
     found: Outcome | None = None
     try:
         while found is None:
             wait([ours, process.sentinel], timeout=LOOK_S)
             idle()
-            said = _heard(ours)
+            said, silent = _heard(ours)
             passed = time.monotonic() - start
             if said is not None and said[0] == "ask":
                 ours.send(answer(said[1]))
             elif said is not None:
                 found = Outcome("done", said[1]) if said[0] == "done" else Outcome("failed", None, said[1])
-            elif not process.is_alive() and not ours.poll():
+            elif silent:
+                process.join()
                 found = Outcome("failed", None, _death(process.exitcode))
             elif passed > time_s:
                 found = Outcome("timeout", None, f"over {time_s:,.0f} s")
@@ -78,6 +81,7 @@ def apart(
         end(process.pid)
         process.join()
         ours.close()
+        os.close(held)
     return Outcome(found.status, found.value, found.why, time.monotonic() - start)
 
 
@@ -101,6 +105,14 @@ def end(pid: int | None) -> None:
             continue
 
 
+def print_to(descriptor: int) -> None:
+    """Send all that this process prints to a file descriptor."""
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+
+
 def give_threads(n: int) -> None:
     """Let the numeric libraries that are loaded use so many threads from here on."""
     from threadpoolctl import threadpool_limits
@@ -108,18 +120,6 @@ def give_threads(n: int) -> None:
     threadpool_limits(n)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(n)
-
-
-def die_with_parent(kill: Callable[[], None]) -> None:
-    """Call kill() here when the process that started this one ends: a killed parent leaves nothing running."""
-    parent = mp.parent_process()
-    if parent is not None:
-
-        def watch() -> None:
-            wait([parent.sentinel])
-            kill()
-
-        threading.Thread(target=watch, daemon=True).start()
 
 
 def _family(pid: int | None) -> list[psutil.Process]:
@@ -130,11 +130,12 @@ def _family(pid: int | None) -> list[psutil.Process]:
         return []
 
 
-def _heard(pipe: Connection) -> tuple[str, Any] | None:
+def _heard(pipe: Connection) -> tuple[tuple[str, Any] | None, bool]:
+    """What a child has said, if anything, and whether it is past saying more."""
     try:
-        return pipe.recv() if pipe.poll() else None
+        return (pipe.recv() if pipe.poll() else None), False
     except (EOFError, OSError):
-        return None
+        return None, True
 
 
 def _death(code: int | None) -> str:
@@ -143,12 +144,19 @@ def _death(code: int | None) -> str:
     return f"the process ended with code {code}"
 
 
-def _child(work: Callable[[Ask], Any], pipe: Connection, other: Connection, log: int | None) -> None:
-    other.close()
+def _child(
+    work: Callable[[Ask], Any], pipe: Connection, parents: tuple[Connection, int], life: int, log: int | None
+) -> None:
+    parents[0].close()
+    os.close(parents[1])
     if log is not None:
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-    die_with_parent(lambda: end(os.getpid()))
+        print_to(log)
+
+    def die_with_parent() -> None:
+        os.read(life, 1)
+        end(os.getpid())
+
+    threading.Thread(target=die_with_parent, daemon=True).start()
     give_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count() or 1)
 
     def ask(question: Any) -> Any:

@@ -75,8 +75,8 @@ class Cell:
     def study(self) -> "Cell":
         """The cell whose key names the study that tunes this one: of this replicate, or of replicate 0 for all."""
         shared = json.loads(self.tune).get("per") == "dataset"
-        bare = {"label": self.generator, "samples": 0, "conditions": "", "prompts": "", "untuned_of": ""}
-        return replace(self, replicate=0 if shared else self.replicate, **bare)
+        bare = replace(self, label=self.generator, samples=0, conditions="", prompts="", untuned_of="")
+        return replace(bare, replicate=0) if shared else bare
 
     @property
     def _fit_params(self) -> str:
@@ -94,9 +94,9 @@ class Cell:
     def seed(self, purpose: str) -> int:
         """A seed for one purpose.
 
-        "split", "inner" (of tuning) and "score" are the same for every generator, so that they can be paired. All others
-        are the same for cells that differ only in how they sample: each has the fit it would have alone, and they draw
-        from the same noise, so that what differs between them is what they do with it.
+        "split", "inner" (of tuning) and "score" are the same for every generator, so that they can be paired. All
+        others are the same for cells that differ only in how they sample: each has the fit it would have alone, and
+        they draw from the same noise, so that what differs between them is what they do with it.
         """
         if purpose not in PURPOSES:
             raise ValueError(f"unknown purpose '{purpose}'; known: {', '.join(PURPOSES)}")

@@ -160,11 +160,11 @@ def score(
 def track(suite: SuiteArg, store: StoreOpt = HERE, data: DataOpt = None, tracking_uri: UriOpt = None) -> None:
     """Bring MLflow in line with the store; may be repeated."""
     from bench import show
-    from bench.collect import write_boards
+    from bench.sweep import rendered
     from bench.track import sync
 
     found, kept, folder = _suite(suite), _open(store), _folder(data)
-    written = sync(found, kept, folder, write_boards(found, kept, folder), uri=tracking_uri)
+    written = sync(found, kept, folder, rendered(found, kept, folder), uri=tracking_uri)
     show.out.print(f"{written} runs written to MLflow, experiment '{found.name}'")
 
 

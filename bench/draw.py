@@ -61,6 +61,38 @@ def draw(
     return rows
 
 
+def draw_studies(suite: Suite, store: Store, data_dir: Path | None) -> None:
+    """A picture of the studies of each (dataset, generator) of a suite, drawn again where a study has ended since."""
+    from bench.tune import importances
+    from leaderboards.tuning_pictures import searches
+
+    for cells in grouped(suite, store, data_dir):
+        ended = [(c, store.study_result(c.study.key)) for c in cells]
+        found = {c.study.replicate: result for c, result in ended if result and result["trials"]}
+        paths = [store.study(c.study.key) / "tuned.json" for c, result in ended if result]
+        name = tuning_picture(cells[0])
+        picture = store.pictures(suite.name) / name
+        if not found or (picture.exists() and picture.stat().st_mtime >= max(p.stat().st_mtime for p in paths)):
+            continue
+        shares = importances(cells[0].generator, [t for result in found.values() for t in result["trials"]])
+        title = f"{cells[0].dataset} · {cells[0].label}"
+        store.save_picture(suite.name, name, searches(found, shares, title=title))
+
+
+def grouped(suite: Suite, store: Store, data_dir: Path | None) -> list[list[Cell]]:
+    """The cells of a suite that a study tunes, by dataset and generator."""
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell, _, record in records(suite, store, data_dir):
+        if cell.searched and (record is None or record.fault is None or record.fault.phase):
+            groups.setdefault((cell.dataset, cell.label), []).append(cell)
+    return list(groups.values())
+
+
+def tuning_picture(cell: Cell) -> str:
+    """The file name of the picture of a cell's studies, the same for all replicates."""
+    return f"{cell.study.key}.tuning.png"
+
+
 def draw_trajectories(store: Store, *, seed: int = 0, steps: int = 4_000) -> Path:
     """Two moons on their way into noise and back."""
     from sklearn.datasets import make_moons

@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing as mp
 import os
 import signal
-import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from bench.apart import die_with_parent
+from bench.apart import print_to
 from bench.cell import Cell, Fault, Record
 from bench.errors import BenchError
 from bench.machine import environment
@@ -88,8 +88,8 @@ def run_cells(
     """Run cells, `workers` at a time, until each has a record. studies: URL of a database for tuning, "" for none.
 
     report(event, cell, record, seconds): "start" and "end" of each cell. A cell that another process holds, or whose
-    study or fit is under way for another cell, is waited for while others are run. A child killed from outside is started once
-    more. Raises BenchError where the store's disk is full.
+    study or fit is under way for another cell, is waited for while others are run. A child killed from outside is
+    started once more. Raises BenchError where the store's disk is full.
     """
     folder, names = str(data_dir) if data_dir else None, tuple(metric_names)
     waiting = [Work(c, str(store.root), folder, names, studies, memory_mb) for c in cells]
@@ -291,14 +291,11 @@ def _save_cost(c: Running, store: Store) -> None:
 def child(work: Work, pipe: Connection) -> None:
     """The life of a child process: one cell, everything it prints in the cell's private log."""
     os.setsid()
-    die_with_parent(lambda: os.killpg(0, signal.SIGKILL))
+    _die_with_parent()
     os.umask(0o077)
     store = Store(Path(work.store))
     log = os.open(store.log(work.cell.key), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    print_to(log)
     from bench.run import StoreFull, run_cell
 
     def say(what: str, value: Any) -> None:
@@ -326,3 +323,15 @@ def child(work: Work, pipe: Connection) -> None:
     except StoreFull as error:
         say("store", str(error))
     os._exit(0)  # nothing of a user's code may hold the process up
+
+
+def _die_with_parent() -> None:
+    """Kill this process's group when the parent ends: a killed parent leaves nothing running."""
+    parent = mp.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            wait([parent.sentinel])
+            os.killpg(0, signal.SIGKILL)
+
+        threading.Thread(target=watch, daemon=True).start()

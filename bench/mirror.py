@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bench.cell import Cell, Record
 from bench.collect import frame, records, spent
@@ -21,6 +22,9 @@ from bench.store import Store
 from bench.suite import Suite
 from leaderboards.rank import Board
 from leaderboards.render import KEY
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STATUS = {"done": "FINISHED", "failed": "FAILED", "timeout": "KILLED", "skipped": "KILLED"}
 Member = tuple[Cell, Source, Record]
@@ -88,17 +92,50 @@ def _parent(board: Board, members: list[Member], suite: Suite, store: Store) -> 
         "replicates": str(len(members)),
     }
     columns = ["replicate", "metric", "value", "se", "undefined", "status", "reason"]
+    studies = {c.study.replicate: s for c, _, _ in members if c.searched and (s := store.study_result(c.study.key))}
+    tags |= {f"tuned.r{r}": _best(s) for r, s in studies.items()}
+    pictures = {name: digest for c, _, _ in members for name, digest in store.pictured(suite.name, c.key).items()}
+    pictures |= {k: v for c, _, _ in members if c.searched for k, v in store.pictured(suite.name, c.study.key).items()}
     return Run(
         id=f"{cell.dataset}/{cell.label}",
         name=f"{cell.dataset} · {cell.label}",
         tags=tags,
         metrics=metrics,
         params={"dataset": cell.dataset, "generator": cell.label},
-        texts={"scores.csv": rows[columns].to_csv(index=False, lineterminator="\n")},
-        pictures={name: digest for c, _, _ in members for name, digest in store.pictured(suite.name, c.key).items()},
+        texts={
+            "scores.csv": rows[columns].to_csv(index=False, lineterminator="\n"),
+            **({"tuning/trials.csv": _trials(studies).to_csv(index=False, lineterminator="\n")} if studies else {}),
+        },
+        pictures=pictures,
         status=STATUS[tags["status"]],
         seconds=sum(_seconds(store, c) for c, _, _ in members),
     )
+
+
+def _best(study: Mapping[str, Any]) -> str:
+    """What a study took, in words."""
+    if study["mark"]:
+        return f"defaults: {study['mark']}"
+    return f"trial {study['best']} of {len(study['trials'])}: {json.dumps(study['params'], sort_keys=True)}"
+
+
+def _trials(studies: Mapping[int, Mapping[str, Any]]) -> pd.DataFrame:
+    """All trials of the studies of a dataset and generator, one row each; studies: by replicate."""
+    import pandas as pd
+
+    rows = [
+        {
+            "replicate": replicate,
+            **{k: trial[k] for k in ("number", "state", "seconds", "why")},
+            "best": trial["number"] == study["best"],
+            **dict(zip(study["plan"]["objective"], trial["values"] or (), strict=False)),
+            **{f"param.{k}": v for k, v in trial["params"].items()},
+            **trial["scores"],
+        }
+        for replicate, study in studies.items()
+        for trial in study["trials"]
+    ]
+    return pd.DataFrame(rows)
 
 
 def _child(cell: Cell, record: Record, parent: Run, store: Store) -> Run:
@@ -108,6 +145,9 @@ def _child(cell: Cell, record: Record, parent: Run, store: Store) -> Run:
     metrics |= {f"{name}_s": phase["seconds"] for name, phase in phases.items()}
     if phases:
         metrics["peak_memory_mb"] = max(phase["peak_memory_mb"] for phase in phases.values())
+    study = store.study_result(cell.study.key) if cell.searched else None
+    if study:
+        metrics |= {f"inner_{k}": sum(study[k]) / len(study[k]) for k in ("default", "value") if study[k]}
     about = {"replicate": cell.replicate, "split": cell.split, "threads": cell.threads}
     about |= {f"param.{k}": v for k, v in record.facts.get("params", json.loads(cell.params)).items()}
     environment = {k: v for k, v in machine.items() if k != "packages"} | machine.get("packages", {})
@@ -121,6 +161,7 @@ def _child(cell: Cell, record: Record, parent: Run, store: Store) -> Run:
             "status": record.status,
             "reason": record.reason,
             "fit_shared": str(shared),
+            **({"best_trial": _best(study)} if study else {}),
             **{f"env.{k}": str(v) for k, v in environment.items()},
         },
         metrics=metrics,

@@ -22,7 +22,7 @@ WHO = ("dataset", "split", "generator", "version", "params", "replicate")
 
 @dataclass(frozen=True)
 class Tuned:
-    """A file of tuned parameters. studies: one mapping each, with what identifies it (WHO, data) and what came of it."""
+    """A file of tuned parameters. studies: one mapping each: what identifies it (WHO, data) and what came of it."""
 
     name: str
     studies: tuple[Mapping[str, Any], ...]
@@ -50,8 +50,8 @@ class Tuned:
 
     def plan(self, cell: Cell) -> dict[str, Any]:
         """What a cell says of its tuning: the parameters to use, or none with the reason why as a mark."""
-        said = {"from": self.name, "params": {}, "mark": "", "per": "replicate", "default": None, "value": None,
-                "objective": []}  # fmt: skip
+        said: dict[str, Any] = {"from": self.name, "params": {}, "mark": "", "per": "replicate"}
+        said |= {"default": None, "value": None, "objective": []}
         mine = [s for s in self.studies if all(s[k] == getattr(cell, k) for k in WHO[:3])]
         if not mine:
             return {**said, "mark": f"{self.name} has no such study"}

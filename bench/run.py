@@ -28,11 +28,10 @@ from generators.state import PLAIN, count
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.tune import Place
-
     from bench.datasets.data import Data
     from bench.datasets.source import Source
     from bench.datasets.split import Split
+    from bench.tune import Place
 
 FULL_DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO)
 Phase = Callable[[str], None]
@@ -266,8 +265,10 @@ def tuning_facts(cell: Cell, store: Store) -> dict[str, Any] | None:
         return {k: plan[k] for k in ("from", "params", "mark", "per", "default", "value", "objective")}
     saved = store.study_result(cell.study.key) or {}
     states = [trial["state"] for trial in saved.get("trials", ())]
-    facts = {k: saved.get(k) for k in ("params", "mark", "best", "default", "value")}
-    return {**facts, "trials": {s: states.count(s) for s in dict.fromkeys(states)}, **plan}
+    facts = {k: saved.get(k) for k in ("params", "mark", "best", "default", "value", "left_out", "unchecked")}
+    counts = {s: states.count(s) for s in dict.fromkeys(states)}
+    plan["trials_asked"] = plan.pop("trials")
+    return {**plan, **facts, "trials": counts, "default_state": states[0] if states else ""}
 
 
 def _fault(error: Exception, phase: str, shareable: bool) -> tuple[str, Fault]:

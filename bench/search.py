@@ -62,17 +62,15 @@ def search(
         return
     params = json.dumps(found["params"])
     aims = " and ".join(suite.tune.objective) if suite.tune else ""
-    show.out.print(f"\n{cell.dataset} · {cell.label} · replicate {cell.study.replicate}: {len(found['trials'])} trials, "
-                   f"{found['spent_s']:,.0f} s")  # fmt: skip
+    where, n = f"{cell.dataset} · {cell.label} · replicate {cell.study.replicate}", len(found["trials"])
+    show.out.print(f"\n{show.one_line(where)}: {n} trials, {found['spent_s']:,.0f} s")
     if found["mark"]:
         show.out.print(show.one_line(f"the defaults stay: {found['mark']}"))
     else:
         before = _values(found["default"]) if found["default"] else "without a value"
-        show.out.print(
-            show.one_line(
-                f"best trial {found['best']}: {aims} {_values(found['value'])}, the defaults {before}; {params}"
-            )
-        )
+        over = " (over a bound on privacy)" if found["trials"][0]["state"] == "infeasible" else ""
+        best = f"best trial {found['best']}: {aims} {_values(found['value'])}, the defaults {before}{over}; {params}"
+        show.out.print(show.one_line(best))
     show.out.print(f"study: {store.study(key)}  log: {store.log(key)}", markup=False)
 
 
@@ -99,8 +97,8 @@ def _cell(suite: Suite, dataset: str, label: str, replicate: int, data_dir: Path
 
 
 def _said(row: dict[str, Any]) -> str:
-    value = _values(row["values"]) if row["values"] else ""
-    return f"trial {row['number']:>3} {row['state']:10} {value:8} {row['seconds']:6.1f} s  {json.dumps(row['params'])}  {row['why']}"
+    value, params = _values(row["values"]) if row["values"] else "", json.dumps(row["params"])
+    return f"trial {row['number']:>3} {row['state']:10} {value:8} {row['seconds']:6.1f} s  {params}  {row['why']}"
 
 
 def _values(values: list[float]) -> str:

@@ -233,7 +233,7 @@ class Store:
 
     @contextmanager
     def tuning(self, study_key: str, *, together: bool = False) -> Iterator[None]:
-        """Hold a study, alone or together with others who do so too. Raises Busy where another process is in the way."""
+        """Hold a study, alone or together with others who do so too. Raises Busy where others are in the way."""
         with _flock(self.study(study_key) / "lock", (fcntl.LOCK_SH if together else fcntl.LOCK_EX) | fcntl.LOCK_NB):
             yield
 

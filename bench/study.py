@@ -12,8 +12,8 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ BEAT_S = 15.0  # between two signs of life
 SILENT_S = 180.0  # after which a worker on another machine is taken for dead
 GRACE_S = 30.0  # in which a trial just asked for must name its worker
 WAIT_S = 0.1  # between two looks at other workers
+ATTEMPTS = 3  # to open a storage
 REPEATS = 40  # in a row, after which a space is taken for exhausted
 
 Suggest = Callable[[Any], dict[str, Any]]
@@ -55,17 +56,23 @@ class Study:
         self.seed, self.suggest, self.defaults, self.alone = seed, suggest, defaults, alone
         self.worker = [_machine(), os.getpid(), psutil.Process().create_time()]
         self.beaten = 0.0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        with _quiet():
+            self.optuna = self._opened(name, folder, url, aims, sampler, pruner)
+
+    def _opened(self, name: str, folder: Path, url: str, aims: int, sampler: str, pruner: str) -> OptunaStudy:
+        for attempt in range(ATTEMPTS):
             try:
-                self.optuna: OptunaStudy = optuna.create_study(
+                return optuna.create_study(
                     storage=_storage(folder, url), study_name=name, directions=["maximize"] * aims,
-                    load_if_exists=True, sampler=_Numbered(lambda n: _sampler(sampler, seed, n)), pruner=_pruner(pruner),
+                    sampler=_Numbered(lambda n: _sampler(sampler, self.seed, n)), pruner=_pruner(pruner),
+                    load_if_exists=True,
                 )  # fmt: skip
             except BenchError:
                 raise
             except Exception as error:  # whatever a database's driver raises; its text may hold the password
-                raise BenchError(f"study storage {shown(url)}: {type(error).__name__}: it cannot be used") from error
+                failed = error
+            time.sleep(attempt)  # two workers may be making the same tables
+        raise BenchError(f"study storage {shown(url)}: {type(failed).__name__}: it cannot be used") from failed
 
     # --- what there is ---
 
@@ -106,8 +113,7 @@ class Study:
         return None
 
     def _ask(self) -> optuna.Trial:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", (optuna.exceptions.ExperimentalWarning, UserWarning))
+        with _quiet():
             trial = self.optuna.ask()
             trial.set_user_attr("worker", self.worker)
             self.beaten = 0.0
@@ -179,8 +185,7 @@ class Study:
     def _tell(self, number: int, ended: Mapping[str, Any]) -> None:
         state = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(ended["status"], TrialState.FAIL)
         values = ended["values"] if state is TrialState.COMPLETE else None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        with _quiet():
             self.optuna.tell(number, values=values, state=state)
 
     def _trials(self) -> list[FrozenTrial]:
@@ -219,8 +224,7 @@ class _Numbered(BaseSampler):
 def _sampler(name: str, seed: int, number: int) -> BaseSampler:
     s = optuna.samplers
     own = int(hashlib.sha256(f"{seed} {number}".encode()).hexdigest()[:8], 16)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    with _quiet():
         if name == "tpe":
             return s.TPESampler(seed=own, n_startup_trials=STARTUP)
         if name == "gp":
@@ -261,6 +265,15 @@ def _storage(folder: Path, url: str) -> Any:
         raise BenchError(
             f"study storage {shown(url)}: needs a driver: pip install 'synth-health-bench[postgres]'"
         ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna's samplers warn that they are experimental, or of what they do not use."""
+    with warnings.catch_warnings():
+        for kind in (UserWarning, optuna.exceptions.ExperimentalWarning):
+            warnings.simplefilter("ignore", kind)
+        yield
 
 
 def shown(url: str) -> str:

@@ -63,11 +63,11 @@ class Limits(_Strict):
 class Tune(_Strict):
     """How generators are tuned, with the same budget for each that has a space.
 
-    trials, time_s: the budget of a study, in trials, in seconds that its trials take, or both. trial_s: what a trial may
-    take. per: a study for each "replicate", or for each "dataset" on replicate 0 alone. sampler, pruner: of Optuna.
+    trials, time_s: the budget of a study, in trials, in seconds that its trials take, or both. trial_s: what a trial
+    may take. per: a study for each "replicate", or for each "dataset" on replicate 0 alone. sampler, pruner: Optuna's.
     objective: "balanced" (the mean of fidelity and utility), a family, a ranked metric, or two of them. privacy: metric
-    -> what it may not exceed. draws: samples that scores are averaged over, 0 for three where train is small, else one.
-    untuned: also run every generator without tuning. reuse: NAME of leaderboards/tuned/, or a path, in place of a study.
+    -> what it may not exceed. draws: samples that scores are averaged over; 0: three where train is small, else one.
+    untuned: also run every generator without tuning. reuse: NAME of leaderboards/tuned/, or a path; no study is run.
 
     A string stands for all of it: "from:NAME", "per-replicate", "per-dataset".
     """

@@ -43,7 +43,7 @@ def sweep(
     def bring(paths: dict[str, Path] | None = None) -> None:
         from bench.track import sync
 
-        sync(suite, store, data_dir, paths or write_boards(suite, store, data_dir), uri=uri)
+        sync(suite, store, data_dir, paths or rendered(suite, store, data_dir), uri=uri)
 
     mirror = _background(bring) if track else None
     if cells:
@@ -58,11 +58,20 @@ def sweep(
             cells, store, data_dir=data_dir, metric_names=suite.metric_names, workers=at_once, threads=suite.threads,
             time_s=suite.limits.time_s, memory_mb=suite.limits.memory_mb, report=progress.report, studies=studies,
         )  # fmt: skip
-    paths = write_boards(suite, store, data_dir)
+    paths = rendered(suite, store, data_dir)
     if mirror:
         mirror.finish(lambda: bring(paths))
     ended = [record for _, _, record in chosen(records(suite, store, data_dir), datasets, labels)]
     return _close(paths, ended)
+
+
+def rendered(suite: Suite, store: Store, data_dir: Path | None) -> dict[str, Path]:
+    """Draw a suite's studies and render its boards. Gives the boards' paths."""
+    if suite.tune is not None:
+        from bench.draw import draw_studies
+
+        draw_studies(suite, store, data_dir)
+    return write_boards(suite, store, data_dir)
 
 
 def due(store: Store, cell: Cell, record: Record | None, metric_names: list[str], retry: Sequence[str]) -> bool:

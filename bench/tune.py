@@ -16,7 +16,6 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import generators
@@ -80,11 +79,54 @@ def tuned(cell: Cell, place: Place, source: Source, data: Data, told: Told = lam
 
 def space(name: str) -> list[dict[str, Any]]:
     """A generator's tuning space: parameter, kind, low, high, log, choices, default. Empty where it has none."""
+    defaults, kinds = _defaults(name), {"FloatDistribution": "float", "IntDistribution": "int"}
+    return [
+        {
+            "parameter": parameter,
+            "kind": kinds.get(type(d).__name__, "choice"),
+            "choices": list(getattr(d, "choices", ())),
+            **{k: getattr(d, k, None) for k in ("low", "high", "log")},
+            "default": defaults.get(parameter),
+        }
+        for parameter, d in distributions(name).items()
+    ]
+
+
+def importances(name: str, trials: list[dict[str, Any]]) -> dict[str, float]:
+    """How much of the variation of the first aim each parameter accounts for (fANOVA), over trials that have a value.
+
+    Empty where they are fewer than five or all alike.
+    """
+    import optuna
+
+    scored = [t for t in trials if t["values"]]
+    values = {t["values"][0] for t in scored}
+    if len(scored) < 5 or len(values) < 2:
+        return {}
+    ranges = distributions(name)
+    study = optuna.create_study(direction="maximize")
+    for t in scored:
+        study.add_trial(
+            optuna.create_trial(
+                params=t["params"], distributions={k: ranges[k] for k in t["params"]}, value=t["values"][0]
+            )
+        )
+    try:
+        found = optuna.importance.get_param_importances(
+            study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
+        )
+    except (ValueError, RuntimeError):  # a parameter that is not in every trial
+        return {}
+    return {k: float(v) for k, v in found.items()}
+
+
+def distributions(name: str) -> dict[str, Any]:
+    """Optuna's distribution of each parameter of a generator's tuning space. Empty where it has none."""
     import optuna
 
     cls: Any = generators.load_class(generators.find(name).load)
     if not hasattr(cls, "suggest"):
-        return []
+        return {}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     found: dict[str, Any] = {}
@@ -92,17 +134,7 @@ def space(name: str) -> list[dict[str, Any]]:
         trial = study.ask()
         cls.suggest(trial)
         found |= trial.distributions
-    defaults = _defaults(name)
-    rows = []
-    for parameter, d in found.items():
-        choices = list(getattr(d, "choices", ()))
-        kind = {"FloatDistribution": "float", "IntDistribution": "int"}.get(type(d).__name__, "choice")
-        low, high = getattr(d, "low", None), getattr(d, "high", None)
-        rows.append(
-            {"parameter": parameter, "kind": kind, "low": low, "high": high, "log": getattr(d, "log", False),
-             "choices": choices, "default": defaults.get(parameter)}
-        )  # fmt: skip
-    return rows
+    return found
 
 
 def _defaults(name: str) -> dict[str, Any]:
@@ -244,7 +276,7 @@ class _Work:
         }
 
     def _untuned(self, why: str) -> dict[str, Any]:
-        nothing = {"best": None, "default": None, "value": None, "trials": [], "spent_s": 0.0}
+        nothing: dict[str, Any] = {"best": None, "default": None, "value": None, "trials": [], "spent_s": 0.0}
         return {"params": self.fixed, "mark": why, **nothing, "scales": {}, "left_out": [], "unchecked": [],
                 **self._asked()}  # fmt: skip
 
@@ -256,7 +288,7 @@ class _Work:
 
 
 def chosen(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The best of the trials that keep the bounds; of two aims, the highest mean on the front. The earlier of equals."""
+    """The best of the trials that keep the bounds: of two aims, the one of the highest mean. The earlier of equals."""
     feasible = [r for r in rows if r["state"] == "done"]
     return max(feasible, key=lambda r: (sum(r["values"]), -r["number"]), default=None)
 

@@ -27,7 +27,10 @@ def tables(board: Board, dataset: str) -> str:
     names = frame["metric"].str.partition("/")
     frame = frame.assign(score=names[0], judge=names[2])
     judged = frame[(frame["score"] == "tstr_auroc") & frame["value"].notna()]
-    whole = [g for g in board.order if (judged["generator"] == g).any() and board.whole(dataset, g)]
+    whole = [
+        g for g in board.order
+        if (judged["generator"] == g).any() and board.whole(dataset, g) and not board.shared_study(dataset, g)
+    ]  # fmt: skip
     arms = judged[judged["generator"].isin(whole) & (judged["arm_of"] != judged["generator"])]
     if arms.empty:
         return ""

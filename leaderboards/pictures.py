@@ -52,7 +52,7 @@ def scatter(groups: Mapping[str, np.ndarray], *, title: str, about: str, axes: S
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1)
-    return _png(figure)
+    return png(figure)
 
 
 def density(groups: Mapping[str, np.ndarray], *, title: str, about: str, axes: Sequence[str]) -> bytes:
@@ -72,7 +72,7 @@ def density(groups: Mapping[str, np.ndarray], *, title: str, about: str, axes: S
     bar = figure.colorbar(mesh, ax=panels, shrink=0.8, pad=0.015)
     bar.set_label("share of subjects", fontsize=9)
     bar.ax.tick_params(labelsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def grid(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -117,8 +117,8 @@ def paths(
             if row == 0:
                 panel.set_title(f"t = {times[k]:.2f}", fontsize=9)
         panels[row, 0].set_ylabel(label, fontsize=9)
-    _heading(figure, title, about)
-    return _png(figure)
+    heading(figure, title, about)
+    return png(figure)
 
 
 def _panels(k: int, title: str, about: str) -> tuple[Figure, list[Axes]]:
@@ -126,11 +126,12 @@ def _panels(k: int, title: str, about: str) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(0.6 + 3.7 * k, 5.0), layout="constrained")
-    _heading(figure, title, about)
+    heading(figure, title, about)
     return figure, list(np.atleast_1d(figure.subplots(1, k, sharex=True, sharey=True)))
 
 
-def _heading(figure: Figure, title: str, about: str) -> None:
+def heading(figure: Figure, title: str, about: str) -> None:
+    """The title of a figure, and a line of what it shows."""
     figure.suptitle(f"{title}\n{about}", fontsize=10, linespacing=1.5)
 
 
@@ -150,7 +151,7 @@ def _square(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return middle - 1.05 * half, middle + 1.05 * half
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     """The figure as PNG, without the date and the version that would make its bytes differ."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

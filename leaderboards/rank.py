@@ -36,6 +36,18 @@ class Board:
         mine = self.cells[(self.cells["dataset"] == dataset) & (self.cells["generator"] == generator)]
         return not mine.empty and bool((mine["status"] == "done").all())
 
+    def shared_study(self, dataset: str, generator: str) -> bool:
+        """Whether several replicates have the parameters that a study of the first one found: its train holds holdout
+        rows of the others, so that they stand in no paired interval."""
+        mine = self.cells[(self.cells["dataset"] == dataset) & (self.cells["generator"] == generator)]
+        return len(mine) > 1 and any(t and t["per"] == "dataset" for t in mine["tuning"])
+
+    @cached_property
+    def unranked(self) -> pd.Series:
+        """Whether a generator has no rank: references, and untuned rows beside tuned ones. Index: generator."""
+        mine = self.cells.groupby("generator", sort=False)
+        return mine["reference"].any() | (mine["untuned_of"].first() != "")
+
     @cached_property
     def summary(self) -> pd.DataFrame:
         """Mean and interval over replicates of every score; index (dataset, generator, metric), in frame order."""
@@ -100,15 +112,15 @@ class Board:
         """Per generator and family mean, se, low, high, gap, rank, over datasets that count equally.
 
         A family mean with a gap (a cell that is not done, a score undefined where another generator has one) has no
-        value and ranks last; `gap` says why. References have no rank. Index: generator; columns: (family, field).
+        value and ranks last; `gap` says why. Unranked rows have no rank. Index: generator; columns: (family, field).
         """
         generators = list(dict.fromkeys(self.frame["generator"]))
-        reference = self.cells.groupby("generator")["reference"].any().reindex(generators)
+        unranked = self.unranked.reindex(generators)
         columns: dict[tuple[str, str], pd.Series] = {}
         for family in FAMILIES:
             found = pd.DataFrame.from_dict({g: self._family(g, family) for g in generators}, orient="index")
-            ranks = found["mean"].where(~reference).rank(ascending=False, method="min")
-            found["rank"] = ranks.where(ranks.notna() | reference, float((~reference).sum()))
+            ranks = found["mean"].where(~unranked).rank(ascending=False, method="min")
+            found["rank"] = ranks.where(ranks.notna() | unranked, float((~unranked).sum()))
             columns |= {(family, field): found[field] for field in found.columns}
         return pd.DataFrame(columns)
 
@@ -145,14 +157,17 @@ class Board:
 
     @cached_property
     def places(self) -> pd.Series:
-        """Mean rank over the families of every generator, NaN for references."""
+        """Mean rank over the families of every generator, NaN for unranked ones."""
         return self.families[[(f, "rank") for f in FAMILIES]].mean(axis=1, skipna=False)
 
     @cached_property
     def order(self) -> list[str]:
-        """Generators by their mean rank over the families, ties by name; references after them, as they came."""
+        """Generators by their mean rank over the families, ties by name; after them untuned rows in the order of the
+        tuned ones, then references as they came."""
         ranked = sorted(self.places.dropna().index, key=lambda name: (self.places[name], name))
-        return [*ranked, *[name for name in self.places.index if name not in ranked]]
+        beside = self.cells.groupby("generator")["untuned_of"].first()
+        untuned = [name for other in ranked for name in beside.index[beside == other]]
+        return [*ranked, *untuned, *[name for name in self.places.index if name not in (*ranked, *untuned)]]
 
 
 def _no_scales() -> pd.MultiIndex:

@@ -35,7 +35,10 @@ def tables(board: Board, dataset: str) -> str:
     values = frame[frame["value"].notna()]
     if set(NEEDED) - {m.partition("/")[0] for m in values["metric"]}:
         return ""
-    whole = [g for g in board.order if board.whole(dataset, g) and (values["generator"] == g).any()]
+    whole = [
+        g for g in board.order
+        if board.whole(dataset, g) and (values["generator"] == g).any() and not board.shared_study(dataset, g)
+    ]  # fmt: skip
     if not whole:
         return ""
     shown = _shown(values[values["generator"].isin(whole)], first=whole[0])

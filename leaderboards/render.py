@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from leaderboards import arms, rare
+from leaderboards import arms, rare, tuning
 from leaderboards.rank import FAMILIES, Board
 from metrics import METRICS
 
@@ -91,6 +91,11 @@ def as_json(board: Board, *, title: str, about: str = "") -> str:
         "about": about,
         "ranking": ranking,
         "scores": [{k: _number(v) for k, v in row.items()} for row in rows(board).to_dict("records")],
+        "tuning": [
+            {**{k: cell[k] for k in ("dataset", "generator", "replicate")}, **_rounded(cell["tuning"])}
+            for cell in board.cells.to_dict("records")
+            if cell["tuning"]
+        ],
         "not_done": off[["dataset", "generator", "replicate", "status", "reason"]].to_dict("records"),
     }
     return json.dumps(out, indent=1, ensure_ascii=False) + "\n"
@@ -191,7 +196,7 @@ def _dataset(board: Board, name: str) -> list[str]:
     text = tabulate(table, headers=heads, tablefmt="github", disable_numparse=True)
     facts_line = f"{'; '.join(facts)}. {_controls(board, done)}"
     beside = [arms.tables(board, name), rare.tables(board, name) or _augmented(board, cells, known)]
-    beside.append(_guidance(board, cells, known))
+    beside += [_guidance(board, cells, known), tuning.tables(board, name)]
     return [f"## {name}", facts_line, text, _weak(board, name, known), _unable(board, name), *beside]
 
 
@@ -315,6 +320,13 @@ def _not_done(board: Board) -> list[str]:
 def _fixed(value: float, places: int) -> str:
     """A number with so many decimals; what rounds to zero has no sign."""
     return f"{round(value, places) + 0.0:.{places}f}"
+
+
+def _rounded(value: Any) -> Any:
+    """The numbers in nested lists and mappings, to six significant digits."""
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    return [_rounded(v) for v in value] if isinstance(value, list | tuple) else _number(value)
 
 
 def _number(value: Any) -> Any:

@@ -2,12 +2,13 @@
 
 import ctypes
 import os
+import signal
 import sys
 import time
 
 import numpy as np
 
-from generators.base import Generator
+from generators.base import Generator, StopFit
 
 
 class Nothing:
@@ -139,3 +140,97 @@ class TunesUnsaved(Tunes):
     """The same, of a user who has written no `save`."""
 
     save = None
+
+
+class Paced(Generator):
+    """Notes the start and the end of each fit in the file that FITS names; better with less noise."""
+
+    def __init__(self, noise=1.0, seconds=0.0, pick="a"):
+        self.noise = noise
+        self.seconds = seconds
+        self.pick = pick
+
+    @classmethod
+    def suggest(cls, trial):
+        return {"noise": trial.suggest_float("noise", 0.0, 2.0), "pick": trial.suggest_categorical("pick", ["a", "b"])}
+
+    def fit(self, train, *, seed):
+        self._note("start")
+        time.sleep(self.seconds)
+        self._note("end")
+        self.train_ = train
+        return self
+
+    def sample(self, n, *, seed):
+        rng = np.random.default_rng(seed)
+        rows = self.train_.iloc[rng.integers(0, len(self.train_), n)].set_axis(range(n)).rename_axis("subject")
+        numbers = rows.select_dtypes("float").columns
+        rows[numbers] += self.noise * self.train_[numbers].std().to_numpy() * rng.normal(size=(n, len(numbers)))
+        return rows
+
+    def _note(self, what):
+        if "FITS" in os.environ:
+            with open(os.environ["FITS"], "a") as file:
+                file.write(f"{what} {self.noise} {self.pick}\n")
+
+
+class Fickle(Paced):
+    """Ends as its parameter says."""
+
+    def __init__(self, how="fine"):
+        super().__init__(noise=0.1)
+        self.how = how
+
+    @classmethod
+    def suggest(cls, trial):
+        return {"how": trial.suggest_categorical("how", ["fine", "raises", "hangs", "dies", "grows"])}
+
+    def fit(self, train, *, seed):
+        if self.how == "raises":
+            raise FloatingPointError("training diverged at 17.25")
+        if self.how == "hangs":
+            time.sleep(600)
+        if self.how == "dies":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if self.how == "grows":
+            self.hoard = np.ones(2**28)  # 2 GiB
+            time.sleep(600)
+        return super().fit(train, seed=seed)
+
+
+class Memorises(Generator):
+    """A share of its rows are train's, the others have columns drawn one by one."""
+
+    def __init__(self, copies=0.0):
+        self.copies = copies
+
+    @classmethod
+    def suggest(cls, trial):
+        return {"copies": trial.suggest_float("copies", 0.0, 1.0)}
+
+    def fit(self, train, *, seed):
+        self.train_ = train
+        return self
+
+    def sample(self, n, *, seed):
+        rng = np.random.default_rng(seed)
+        rows = self.train_.iloc[rng.permutation(len(self.train_))[:n]].copy()
+        rest = rng.random(len(rows)) >= self.copies
+        for column in rows.columns:
+            rows.loc[rest, column] = self.train_[column].to_numpy()[rng.integers(0, len(self.train_), rest.sum())]
+        return rows.set_axis(range(len(rows))).rename_axis("subject")
+
+
+class Learns(Paced):
+    """Less noise with every step, down to what `noise` says; tells `log` of each, and notes how many it took."""
+
+    def fit(self, train, *, seed, log):
+        self.train_, last = train, self.noise
+        for step in range(1, 17):
+            self.noise = last + 3.0 / step
+            try:
+                log(step, loss=self.noise)
+            except StopFit:
+                break
+        self._note(f"step {step}")
+        return self

@@ -36,7 +36,7 @@ ONLY_IN = {
     "mlflow": ("bench/track.py",),
     "optuna": ("bench/tune.py", "bench/study.py", "bench/doctor.py"),
     "ray": ("bench/launch.py",),
-    "matplotlib": ("leaderboards/pictures.py",),
+    "matplotlib": ("leaderboards/pictures.py", "leaderboards/tuning_pictures.py"),
     "umap": ("bench/draw.py", "generators/diffusion/clusters.py"),
     "ctgan": ("generators/ctgan.py",),
     "imblearn": ("generators/smote.py",),

@@ -489,8 +489,7 @@ def test_tuning_inside_the_suite(bench, tmp_path: Path) -> None:
     write(tmp_path / "t.toml", text)
     done = bench("run", "--suite", "t.toml", "--no-track")
     assert done.returncode == 0, done.stdout + done.stderr
-    tuned = json.loads(next((tmp_path / "bench-store/cells").glob("*smote*/tuned.json")).read_text())
+    tuned = json.loads(next((tmp_path / "bench-store/studies").glob("*smote*/tuned.json")).read_text())
     assert len(tuned["trials"]) == 3
     assert tuned["trials"][0]["params"] == {"k": 5, "variant": "auto"}  # the defaults come first
-    assert tuned["params"]["k"] in range(1, 21)
-    assert not list((tmp_path / "bench-store/cells").glob("*copycat*/tuned.json"))
+    assert not list((tmp_path / "bench-store/studies").glob("*copycat*"))

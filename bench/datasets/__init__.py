@@ -50,7 +50,7 @@ class Dataset:
 
 
 _SPLIT: dict[str, Value] = {"train_positives": 0}
-_DRAWN: Mapping[str, Value] = {"draw": 0, **_SPLIT}
+_DRAWN: dict[str, Value] = {"draw": 0, **_SPLIT}
 _CUTS: dict[str, Value] = {"codes": 0, "rows": 0, **_SPLIT}
 _TARGETED: dict[str, Value] = {**_CUTS, "target": ""}
 _UCI = "https://archive.ics.uci.edu/dataset/296"

@@ -19,7 +19,7 @@ from bench.doctor import TABLES, Broken, Patient, shares_fits
 from bench.launch import Running, Work, _next
 from bench.run import run_cell
 from bench.store import Busy, Store, check_stage
-from bench.suite import cells, find_suite
+from bench.suite import Tune, cells, find_suite
 from conftest import environment, write
 from generators import REGISTRY, at_sample, load_class
 
@@ -33,6 +33,11 @@ metrics = ["ks_gap"]
 CELL = Cell("sim-ehr", "sim-ehr", "d1", "random", "ou", "ou", "1", '{"lr": 0.1, "steps": 5}', 0, at_sample='["steps"]')
 OTHER = replace(CELL, params='{"lr": 0.1, "steps": 9}', label="more")
 PLAIN = replace(CELL, params='{"lr": 0.1}', label="plain", at_sample="")
+
+
+def plan(trials: int) -> str:
+    """A cell's tuning, without bounds on privacy."""
+    return json.dumps(Tune(trials=trials, privacy={}).plan, sort_keys=True)
 
 
 def start(folder: Path, *args: str) -> subprocess.Popen[str]:
@@ -124,25 +129,24 @@ def test_a_suite_plans_which_parameters_come_after_the_fit(tmp_path: Path) -> No
 
 
 def test_trials_that_differ_in_how_they_sample_share_one_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cell = replace(planned(tmp_path)["none"], generator="fakes:Tunes", params="{}", tune='{"time_s": 99, "trials": 4}')
+    cell = replace(planned(tmp_path)["none"], generator="fakes:Tunes", params="{}", tune=plan(4))
     kept = {}
     for shares in (True, False):
         if not shares:
             monkeypatch.setattr(generators, "at_sample", lambda name: ())
         folder = tmp_path / str(shares)
         store = alone(cell, folder, monkeypatch)
-        kept[shares] = [(t["params"], t["value"]) for t in store.note(cell.key, "tuned")["trials"]]
+        kept[shares] = [(t["params"], t["values"]) for t in store.study_result(cell.study.key)["trials"]]
         assert len(fits(folder)) == (2 if shares else 5)  # the last is the cell's own
         assert not store.trials(cell.key).exists()
     assert kept[True] == kept[False]
-    assert len({value for _, value in kept[True]}) == 4
+    assert len({str(values) for _, values in kept[True]}) == 4
 
 
 def test_trials_of_a_generator_that_cannot_be_saved_are_fitted_each(tmp_path: Path, monkeypatch) -> None:
-    budget = '{"time_s": 99, "trials": 3}'
-    cell = replace(planned(tmp_path)["none"], generator="fakes:TunesUnsaved", params="{}", tune=budget)
+    cell = replace(planned(tmp_path)["none"], generator="fakes:TunesUnsaved", params="{}", tune=plan(3))
     store = alone(cell, tmp_path, monkeypatch)
-    assert [t["state"] for t in store.note(cell.key, "tuned")["trials"]] == ["COMPLETE"] * 3
+    assert [t["values"] is not None for t in store.study_result(cell.study.key)["trials"]] == [True] * 3
     assert len(fits(tmp_path)) == 3 + 1
 
 
@@ -242,12 +246,12 @@ def test_a_damaged_fit_is_made_again_once_for_all(tmp_path: Path, monkeypatch) -
 
 
 def test_tuned_arms_are_fitted_each_with_its_own_parameters(tmp_path: Path, monkeypatch) -> None:
-    arms = planned(tmp_path, seconds=0.0, more="[tune]\ntrials = 4\n")
+    arms = planned(tmp_path, seconds=0.0, more="[tune]\ntrials = 4\nuntuned = false\nprivacy = {}\n")
     expected = []
     for cell in arms.values():
         store = alone(cell, tmp_path, monkeypatch)
         assert check_stage(store.fit(cell.key))
-        tuned = store.note(cell.key, "tuned")
+        tuned = store.study_result(cell.study.key)
         depths = [trial["params"]["depth"] for trial in tuned["trials"]]
         changed = [d for d, before in zip(depths, [None, *depths], strict=False) if d != before]
         assert len(depths) == 4

@@ -18,10 +18,12 @@ REFERENCES = ("copycat", "marginal", "uniform")
 
 
 def frame(
-    values: dict, *, replicates: int = 1, se: float = 0.01, datasets=("d",), off=(), native=True, arm_of=None
+    values: dict, *, replicates: int = 1, se: float = 0.01, datasets=("d",), off=(), native=True, arm_of=None,
+    untuned_of=None, tuning=None,
 ) -> pd.DataFrame:  # fmt: skip
     """values: generator -> {metric: value}; off: (dataset, generator, replicate, status, reason) that are not done;
-    arm_of: generator -> the first row of its generator, where that is another."""
+    arm_of: generator -> the first row of its generator, where that is another; untuned_of: generator -> the tuned row
+    that it stands beside; tuning: generator -> how it was tuned."""
     lost = {o[:3]: o[3:] for o in off}
     rows = []
     for dataset in datasets:
@@ -29,8 +31,9 @@ def frame(
             for replicate in range(replicates):
                 status, reason = lost.get((dataset, generator, replicate), ("done", ""))
                 reference, first = generator in REFERENCES, (arm_of or {}).get(generator, generator)
-                common = [dataset, "table", "", generator, first, native or reference, reference, replicate, status,
-                          reason]  # fmt: skip
+                beside, how = (untuned_of or {}).get(generator, ""), (tuning or {}).get(generator)
+                common = [dataset, "table", "", generator, first, beside, how, native or reference, reference,
+                          replicate, status, reason]  # fmt: skip
                 for metric, value in scores.items() if status == "done" else [("", None)]:
                     one = value[replicate] if isinstance(value, list) else value
                     undefined = "" if one is not None else "no reason to be here"

@@ -21,6 +21,8 @@ from typing import Any
 
 import psutil
 
+from bench.errors import BenchError
+
 LOOK_S = 0.05  # between two looks at a child
 MIB = 2**20
 Ask = Callable[[Any], Any]
@@ -28,7 +30,10 @@ Ask = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a child's work ended: "done" with its value, "failed", "timeout"; why: the exception's class, or one line."""
+    """How a child's work ended: "done" with its value, "failed" or "timeout".
+
+    why: the message of an error of ours, or the class of another's, whose message may hold values of a table.
+    """
 
     status: str
     value: Any = None
@@ -167,6 +172,6 @@ def _child(
         pipe.send(("done", work(ask)))
     except BaseException as error:  # whatever a generator raises: the parent must hear of it
         traceback.print_exc()
-        pipe.send(("failed", type(error).__name__))
+        pipe.send(("failed", str(error) if isinstance(error, BenchError) else type(error).__name__))
     sys.stdout.flush()
     os._exit(0)  # nothing of a user's code may hold the process up

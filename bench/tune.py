@@ -202,7 +202,7 @@ class _Work:
             if not path.exists():
                 out = self._apart(lambda ask: asdict(Objective.on(self.inner, aims, bounds)))
                 if out.status != "done":
-                    raise BenchError(f"the references of the inner split: {out.why}")
+                    raise BenchError(out.why)
                 folder.mkdir(parents=True, exist_ok=True)
                 write_json(path, out.value)
         return Objective.read(json.loads(path.read_text()))

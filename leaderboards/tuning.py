@@ -6,6 +6,7 @@ Holdout differences are paired by replicate; a row whose replicates share one st
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
@@ -94,9 +95,11 @@ def _mean(values: Sequence[float] | None) -> float | None:
 def _beside(board: Board, dataset: str) -> pd.DataFrame:
     """Tuned less untuned on holdout, paired by replicate; index (generator, metric)."""
     frame = board.frame[(board.frame["dataset"] == dataset) & board.frame["metric"].isin(HOLDOUT)]
-    untuned = frame[frame["untuned_of"] != ""].set_index(["untuned_of", "replicate", "metric"])["value"].rename("off")
-    mine = frame[frame["tuning"].notna()].join(untuned, on=["generator", "replicate", "metric"], how="inner")
-    mine = mine[[not board.shared_study(dataset, g) for g in mine["generator"]]]
+    keys = ["generator", "replicate", "metric"]
+    untuned = frame.loc[frame["untuned_of"] != "", ["untuned_of", *keys[1:], "value"]].set_axis([*keys, "off"], axis=1)
+    mine = frame[frame["tuning"].notna()].merge(untuned, on=keys)
+    paired = np.array([not board.shared_study(dataset, g) for g in mine["generator"]], dtype=bool)
+    mine = mine[paired]
     return intervals(
         mine.assign(value=mine["value"] - mine["off"], se=float("nan")), ["generator", "metric"], "value", "se"
     )

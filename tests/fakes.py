@@ -193,7 +193,7 @@ class Fickle(Paced):
         if self.how == "dies":
             os.kill(os.getpid(), signal.SIGSEGV)
         if self.how == "grows":
-            self.hoard = np.ones(2**28)  # 2 GiB
+            self.hoard = np.ones(2**27)  # 1 GiB
             time.sleep(600)
         return super().fit(train, seed=seed)
 

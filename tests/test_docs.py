@@ -10,11 +10,12 @@ import pytest
 from bench.cli import app, data_app
 from bench.datasets import DATASETS
 from bench.registries import metric_page
-from bench.suite import known_suites
+from bench.suite import Tune, find_suite, known_suites
 from conftest import ROOT, write
 from generators import REGISTRY
 
 README = (ROOT / "README.md").read_text()
+TUNED = 'name = "t"\ndatasets = ["breast-cancer"]\ngenerators = ["smote"]\n'
 
 
 def table(heading: str) -> list[list[str]]:
@@ -84,9 +85,10 @@ def test_the_board_shown_is_one_this_code_renders() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_examples_work_as_they_stand(bench, tmp_path: Path) -> None:
     (generator,) = blocks("python")
-    roles, suite = blocks("toml")
+    tune, roles, suite = blocks("toml")
     assert len(generator.splitlines()) < 20
     assert len(roles.splitlines()) + len(suite.splitlines()) < 20
+    assert find_suite(str(write(tmp_path / "t.toml", TUNED + tune))).tune == Tune(trials=20, trial_s=600)
     write(tmp_path / "mine.py", generator)
     write(tmp_path / "loans.toml", roles)
     write(tmp_path / "mine.toml", suite.replace("replicates = 3", "replicates = 1"))

@@ -483,13 +483,69 @@ def test_every_table_printing_verb_takes_json(bench) -> None:
     assert json.loads(bench("data", "check", "breast-cancer", "--json").stdout)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own use of SQLAlchemy
 def test_tuning_inside_the_suite(bench, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
     text = ('name = "t"\ndatasets = ["breast-cancer[rows=200]"]\ngenerators = ["copycat", "marginal", "smote"]\n'
             'metrics = ["c2st_auroc_gap", "tstr_auprc"]\n[tune]\ntrials = 3\n')  # fmt: skip
     write(tmp_path / "t.toml", text)
-    done = bench("run", "--suite", "t.toml", "--no-track")
+    done = bench("run", "--suite", "t.toml")
     assert done.returncode == 0, done.stdout + done.stderr
     tuned = json.loads(next((tmp_path / "bench-store/studies").glob("*smote*/tuned.json")).read_text())
     assert len(tuned["trials"]) == 3
     assert tuned["trials"][0]["params"] == {"k": 5, "variant": "auto"}  # the defaults come first
     assert not list((tmp_path / "bench-store/studies").glob("*copycat*"))
+    client = MlflowClient(f"sqlite:///{tmp_path}/bench-store/mlflow.db")
+    (experiment,) = client.search_experiments(filter_string="name = 't'")
+    runs = {r.info.run_name: r for r in client.search_runs([experiment.experiment_id])}
+    parent = runs["breast-cancer[rows=200] · smote"]
+    assert parent.data.tags["tuned.r0"].startswith(("trial ", "defaults: "))
+    artifacts = Path(parent.info.artifact_uri.removeprefix("file://"))
+    table = pd.read_csv(artifacts / "tuning/trials.csv")
+    assert list(table["number"]) == [t["number"] for t in tuned["trials"]]
+    assert {"state", "seconds", "balanced", "param.k", "param.variant", "c2st_auroc_gap"} <= set(table.columns)
+    assert [p.suffix for p in (artifacts / "pictures").iterdir()] == [".png"]
+    child = runs["breast-cancer[rows=200] · smote · replicate 0"]
+    assert child.data.metrics["inner_default"] == tuned["default"][0]
+    assert child.data.tags["best_trial"] == parent.data.tags["tuned.r0"]
+    assert "breast-cancer[rows=200] · smote untuned" in runs
+    again = bench("track", "t.toml")
+    assert "0 runs written" in again.stdout
+
+
+def test_one_study_from_the_command_line(bench, tmp_path: Path) -> None:
+    text = ('name = "t"\ndatasets = ["breast-cancer[rows=200]"]\ngenerators = ["copycat", "marginal", "smote"]\n'
+            'metrics = ["c2st_auroc_gap"]\n[tune]\ntrials = 3\nprivacy = {}\n')  # fmt: skip
+    write(tmp_path / "t.toml", text)
+    said = bench("tune", "breast-cancer", "smote", "--suite", "t.toml")
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.count("trial ") == 4  # three, and the best of them
+    assert "breast-cancer[rows=200] · smote · replicate 0: 3 trials" in said.stdout
+    logs = [p.stat().st_mode & 0o777 for p in (tmp_path / "bench-store/data/logs").iterdir()]
+    assert logs == [0o600]
+    found = json.loads(bench("tune", "breast-cancer", "smote", "--suite", "t.toml", "--json").stdout)
+    assert len(found["trials"]) == 3
+    before = (tmp_path / "bench-store/studies").stat().st_mtime_ns
+    assert bench("run", "--suite", "t.toml", "--no-track").returncode == 0  # with the study that is there
+    assert (tmp_path / "bench-store/studies").stat().st_mtime_ns == before
+    written = bench("export", "t.toml", "mine", "--to", "out")
+    assert "1 studies written to out/mine.json" in written.stdout
+    write(tmp_path / "again.toml", 'tune = "from:out/mine.json"\n' + text[: text.index("[tune]")])
+    assert bench("run", "--suite", "again.toml", "--no-track").returncode == 0
+    spaces = json.loads(bench("list", "spaces", "--json").stdout)
+    assert {"generator": "smote", "parameter": "k", "kind": "int", "values": "1 to 20", "scale": "",
+            "default": "5"} in spaces  # fmt: skip
+    for wrong, says in [
+        (("mammography", "smote", "--suite", "t.toml"), "unknown dataset of this suite 'mammography'"),
+        (("breast-cancer", "gan", "--suite", "t.toml"), "unknown tuned generator of this suite 'gan'"),
+        (("breast-cancer", "smote", "--suite", "t.toml", "--replicate", "2"), "replicate 2: suite t has 0 to 0"),
+        (("breast-cancer", "copycat"), "generator 'copycat' has no tuning space"),
+        (("breast-cancer", "smote", "--trials", "0"), "no budget"),
+        (("breast-cancer", "smote", "--studies", "mysql://u:hunter2@h/d"), "study storage mysql://h/d: expected"),
+    ]:
+        failed = bench("tune", *wrong)
+        assert failed.returncode == 2, failed.stdout
+        assert says in failed.stderr
+        assert "hunter2" not in failed.stderr + failed.stdout
+        assert failed.stderr.count("\n") == 1

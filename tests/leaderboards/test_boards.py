@@ -339,3 +339,76 @@ def test_arms_refuse_gaps_and_need_a_second_row() -> None:
     values["a"]["tstr_auroc"] = [0.3, None, 0.7]
     text = render.markdown(Board(frame(values, replicates=3, arm_of={"a moved": "a"})), title="t")
     assert re.search(r"\n\| a moved +\| 0.600 ±\S+ +\| \+0.100 ±0.000 +\| – ", text)
+
+
+# --- tuning ---
+
+
+def tuned(default: float | None, value: float | None, **more) -> dict:
+    """How a cell was tuned, as a record says it."""
+    said = {"per": "replicate", "objective": ["balanced"], "privacy": {"copy_risk": 0.05}, "time_s": None,
+            "trial_s": 40.0, "trials_asked": 4, "trials": {"done": 3, "failed": 1}, "mark": "", "best": 1,
+            "default": [default] if default is not None else None, "value": [value] if value is not None else None,
+            "default_state": "done", "left_out": [], "unchecked": []}  # fmt: skip
+    return said | more
+
+
+def beside(tuning: dict) -> Board:
+    """A tuned row, its untuned one, and references."""
+    values = {
+        "copycat": {"c2st_auroc_gap": 0.0}, "marginal": {"c2st_auroc_gap": 1.0},
+        "other": {"c2st_auroc_gap": 0.5}, "a": {"c2st_auroc_gap": [0.2, 0.1, 0.3]},
+        "a untuned": {"c2st_auroc_gap": [0.3, 0.3, 0.3]},
+    }  # fmt: skip
+    return Board(frame(values, replicates=3, untuned_of={"a untuned": "a"}, tuning={"a": tuning}))
+
+
+def test_untuned_rows_stand_beside_tuned_ones_and_have_no_rank() -> None:
+    board = beside(tuned(0.5, 0.7))
+    assert board.order == ["a", "other", "a untuned", "copycat", "marginal"]
+    ranks = board.families[("fidelity", "rank")]
+    assert (ranks["a"], ranks["other"]) == (1, 2)
+    assert np.isnan(ranks["a untuned"])
+    text = render.markdown(board, title="t")
+    assert "|    | a untuned" in text
+    assert "| a           | 12 (3 failed) | 0.500 ±0.000" in text
+
+
+def test_what_tuning_gained_is_paired_by_replicate() -> None:
+    text = render.markdown(beside(tuned(0.5, 0.7)), title="t")
+    row = next(line for line in text.splitlines() if line.startswith("| a ") and "failed" in line)
+    cells = [c.strip() for c in row.split("|")[1:-1]]
+    half = 4.302653 * np.std([-0.1, -0.2, 0.0], ddof=1) * np.sqrt(1 / 3 + 200 / 800)
+    assert cells[2:] == ["0.500 ±0.000", "0.700 ±0.000", "+0.200 ±0.000", f"-0.100 ±{half:.3f}"]
+    assert "Tuning: 4 trials a replicate, at most 40 s a trial, the same for every generator" in text
+    assert "A trial may not exceed copy_risk 0.05." in text
+
+
+def test_a_study_of_one_replicate_for_all_has_no_paired_interval() -> None:
+    text = render.markdown(beside(tuned(0.5, 0.7, per="dataset")), title="t")
+    row = next(line for line in text.splitlines() if line.startswith("| a ") and "failed" in line)
+    cells = [c.strip() for c in row.split("|")[1:-1]]
+    assert cells[1:] == ["4 (1 failed)", "0.500", "0.700", "+0.200"]
+    assert "`a`: tuned on replicate 0 alone" in text
+    assert "Tuning: 4 trials a dataset, on replicate 0" in text
+
+
+def test_what_must_be_known_of_a_study_is_said() -> None:
+    text = render.markdown(
+        beside(tuned(None, None, mark="no trial was finished", left_out=["tstr_auprc"], unchecked=["copy_risk"])),
+        title="t",
+    )
+    assert "`a` keeps its defaults: no trial was finished" in text
+    assert "`a`: tstr_auprc without resolution on the inner split, so not in its objective" in text
+    assert "`a`: copy_risk not defined on the inner split, so no bound" in text
+    over = render.markdown(beside(tuned(0.9, 0.5, default_state="infeasible")), title="t")
+    assert "`a`: its defaults exceed the bounds on privacy, in 3 of 3" in over
+    reused = {"from": "mine", "params": {}, "mark": "", "per": "replicate", "default": [0.1], "value": [0.2],
+              "objective": ["utility"]}  # fmt: skip
+    assert "Tuning: parameters of `mine`" in render.markdown(beside(reused), title="t")
+
+
+def test_tuning_in_json() -> None:
+    found = json.loads(render.as_json(beside(tuned(1 / 3, 0.7)), title="t"))["tuning"]
+    assert [t["replicate"] for t in found] == [0, 1, 2]
+    assert found[0]["default"] == [0.333333]

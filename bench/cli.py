@@ -335,6 +335,7 @@ def cell(
     suite: SuiteOpt,
     store: StoreOpt = HERE,
     data: DataOpt = None,
+    studies: StudiesOpt = "",
 ) -> None:
     """Run one cell in this process, everything printed: to look at a failure with a debugger."""
     from bench import show
@@ -344,8 +345,9 @@ def cell(
     found = kept.read_cell(key)
     with kept.lock(key):
         record = run_cell(
-            found, kept, data_dir=_folder(data), metric_names=_suite(suite).metric_names, phase=lambda name: None
-        )
+            found, kept, data_dir=_folder(data), metric_names=_suite(suite).metric_names, phase=lambda name: None,
+            studies=studies,
+        )  # fmt: skip
     show.out.print(f"{record.status} {record.reason}")
     raise typer.Exit(0 if record.status in ("done", "skipped") else 1)
 

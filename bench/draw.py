@@ -63,7 +63,7 @@ def draw(
 
 def draw_studies(suite: Suite, store: Store, data_dir: Path | None) -> None:
     """A picture of the studies of each (dataset, generator) of a suite, drawn again where a study has ended since."""
-    from bench.tune import importances
+    from bench.space import importances
     from leaderboards.tuning_pictures import searches
 
     for cells in grouped(suite, store, data_dir):

@@ -123,7 +123,7 @@ def dataset_rows(data_dir: Path | None) -> Rows:
 
 def space_rows() -> Rows:
     """What each generator is tuned over."""
-    from bench.tune import space
+    from bench.space import space
     from generators import REGISTRY
 
     rows: list[tuple[Any, ...]] = []

@@ -7,6 +7,7 @@
       trials/KEY/                   the last trial's fit, while a study is at work
       samples/KEY/                  synth.parquet, and minority.parquet where a metric reads it
       shared/SPLIT_KEY/             judges fitted on train, as what they say of holdout
+      locks/                        of what processes wait for each other
       logs/KEY.log                  all a cell's process printed, tracebacks included
     cells/KEY/                      cell.json, scores.json, record.json, cost.json, lock
     studies/KEY/                    study.journal (Optuna's), tuned.json, lock
@@ -222,7 +223,7 @@ class Store:
     @contextmanager
     def alone(self, what: str) -> Iterator[None]:
         """Hold a name alone, waiting for whoever holds it."""
-        with _flock(self.private / f"{what}.lock", fcntl.LOCK_EX):
+        with _flock(self.private / "locks" / f"{what}.lock", fcntl.LOCK_EX):
             yield
 
     @contextmanager

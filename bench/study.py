@@ -54,7 +54,7 @@ class Study:
     ) -> None:  # fmt: skip
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.seed, self.suggest, self.defaults, self.alone = seed, suggest, defaults, alone
-        self.worker = [_machine(), os.getpid(), psutil.Process().create_time()]
+        self.worker = [machine(), os.getpid(), psutil.Process().create_time()]
         self.beaten = 0.0
         with _quiet():
             self.optuna = self._opened(name, folder, url, aims, sampler, pruner)
@@ -67,7 +67,7 @@ class Study:
                     sampler=_Numbered(lambda n: _sampler(sampler, self.seed, n)), pruner=_pruner(pruner),
                     load_if_exists=True,
                 )  # fmt: skip
-            except BenchError:
+            except (BenchError, OSError):
                 raise
             except Exception as error:  # whatever a database's driver raises; its text may hold the password
                 failed = error
@@ -163,7 +163,7 @@ class Study:
         machine, pid, born = worker
         if machine != self.worker[0]:
             return time.time() - trial.user_attrs.get("beat", 0.0) > SILENT_S
-        return not _lives(pid, born)
+        return not lives(pid, born)
 
     # --- telling ---
 
@@ -287,7 +287,7 @@ def _counts(trial: FrozenTrial) -> bool:
     return "void" not in trial.user_attrs and (trial.state is not TrialState.FAIL or "ended" in trial.user_attrs)
 
 
-def _machine() -> str:
+def machine() -> str:
     """A name for this machine that does not give its name away; a container is a machine of its own."""
     facts = [socket.gethostname()]
     for read in (lambda: Path("/proc/sys/kernel/random/boot_id").read_text(), lambda: os.readlink("/proc/self/ns/pid")):
@@ -298,8 +298,10 @@ def _machine() -> str:
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:12]
 
 
-def _lives(pid: int, born: float) -> bool:
+def lives(pid: int, born: float | None = None) -> bool:
+    """Whether a process of this machine is there; born: and was created then, so that it is no other."""
     try:
-        return abs(psutil.Process(pid).create_time() - born) < 1.0
+        since = psutil.Process(pid).create_time()
+        return born is None or abs(since - born) < 1.0
     except psutil.Error:
         return False

@@ -34,7 +34,7 @@ ONLY_IN = {
     "transformers": ("generators/language.py", "generators/bart"),
     "tokenizers": ("generators/bart_nets.py",),
     "mlflow": ("bench/track.py",),
-    "optuna": ("bench/tune.py", "bench/study.py", "bench/doctor.py"),
+    "optuna": ("bench/tune.py", "bench/study.py", "bench/space.py", "bench/doctor.py"),
     "ray": ("bench/launch.py",),
     "matplotlib": ("leaderboards/pictures.py", "leaderboards/tuning_pictures.py"),
     "umap": ("bench/draw.py", "generators/diffusion/clusters.py"),

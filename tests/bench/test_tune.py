@@ -18,9 +18,10 @@ from bench.errors import BenchError
 from bench.objective import Inner, Objective, Scale
 from bench.reuse import Tuned, export
 from bench.run import run_cell
+from bench.space import distributions, space
 from bench.store import Store
 from bench.suite import Tune, cells, find_suite, resolved_suite
-from bench.tune import Place, distributions, space, tuned
+from bench.tune import Place, tuned
 from conftest import write
 
 DATASET = "breast-cancer[rows=300]"

@@ -191,7 +191,7 @@ class Fickle(Paced):
         if self.how == "hangs":
             time.sleep(600)
         if self.how == "dies":
-            os.kill(os.getpid(), signal.SIGSEGV)
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.how == "grows":
             self.hoard = np.ones(2**27)  # 1 GiB
             time.sleep(600)

@@ -16,7 +16,7 @@ from bench.store import Store
 from conftest import environment
 from test_end_to_end import wait_for
 
-TRIALS = 8
+TRIALS = 6
 STUDY = ("tune", "breast-cancer[rows=300]", "fakes:Paced", "--trials", str(TRIALS), "--objective", "ks_gap")
 
 
@@ -59,7 +59,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_study_whose_worker_was_killed_is_the_study_it_would_have_been(unbroken: Path, tmp_path: Path) -> None:
-    for kills, done in enumerate((2, 5)):  # each in a fit
+    for kills, done in enumerate((1, 3)):  # each in a fit
         process = start(tmp_path)
         wait_for(
             lambda k=kills, d=done: (len(fits(tmp_path, "start")), len(fits(tmp_path, "end"))) == (d + k + 1, d), 60

@@ -159,7 +159,7 @@ def test_trials_that_do_not_end_well_are_recorded_and_the_study_goes_on(tmp_path
     why = {t["params"]["how"]: t["why"] for t in found["trials"]}
     assert why["raises"] == "FloatingPointError"  # and not its message, which may hold values
     assert why["hangs"] == "over 8 s"
-    assert why["dies"] == "the process died of SIGSEGV"
+    assert why["dies"] == "the process died of SIGKILL"
     assert why["grows"] == "over 900 MiB"
     assert found["params"] == {"how": "fine"}
     assert "17.25" in (tmp_path / "log").read_text()
@@ -193,7 +193,7 @@ def test_tuning_drifts_to_memorising_unless_it_is_bounded(tmp_path: Path) -> Non
     found = {}
     for bounds in ({}, {"mia_distance_auroc_gap": 0.2, "copy_risk": 0.05}):
         (tmp_path / str(len(bounds))).mkdir()
-        cell = cell_of("fakes:Memorises", trials=12, objective=["balanced"], sampler="tpe", privacy=bounds)
+        cell = cell_of("fakes:Memorises", trials=10, objective=["balanced"], sampler="tpe", privacy=bounds)
         found[len(bounds)] = study(tmp_path / str(len(bounds)), cell)
     assert found[0]["params"]["copies"] > 0.8
     assert found[2]["params"]["copies"] < 0.05
@@ -208,7 +208,7 @@ def test_smote_is_not_bound_to_copy_when_it_must_not(tmp_path: Path) -> None:
     found = {}
     for bounds in ({}, {"mia_distance_auroc_gap": 0.3}):
         (tmp_path / str(len(bounds))).mkdir()
-        cell = cell_of("smote", dataset="breast-cancer", trials=10, objective=["balanced"], privacy=bounds)
+        cell = cell_of("smote", trials=6, objective=["balanced"], privacy=bounds)
         found[len(bounds)] = study(tmp_path / str(len(bounds)), cell)
     risk = {}
     for n, one in found.items():
@@ -245,7 +245,7 @@ def test_two_aims_give_a_front(sampler: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
 def test_hopeless_trials_are_pruned_while_they_are_fitted(pruner: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("FITS", str(tmp_path / "fits"))
-    found = study(tmp_path, cell_of("fakes:Learns", trials=14, pruner=pruner))
+    found = study(tmp_path, cell_of("fakes:Learns", trials=12, pruner=pruner))
     pruned = [t for t in found["trials"] if t["state"] == "pruned"]
     assert pruned
     assert found["trials"][0]["state"] == "done"  # the defaults always end
@@ -253,14 +253,8 @@ def test_hopeless_trials_are_pruned_while_they_are_fitted(pruner: str, tmp_path:
     lines = (tmp_path / "fits").read_text().splitlines()
     ended = [line for line in lines if line.startswith("step ")]
     assert sum(line.startswith("step 16") for line in ended) >= len(found["trials"]) - len(pruned)
-    same = study_without_looks(tmp_path, cell_of("fakes:Learns", trials=14, pruner="none"))
-    done = [(t["params"], t["values"]) for t in found["trials"] if t["state"] == "done"]
-    assert [d for d in done if d[0] == done[0][0]] == [same]  # looking in on a fit does not change it
-
-
-def study_without_looks(folder: Path, cell: Cell) -> tuple[dict, list[float]]:
-    first = study(folder, cell)["trials"][0]
-    return first["params"], first["values"]
+    alone = study(tmp_path, cell_of("fakes:Learns", trials=1))["trials"][0]
+    assert found["trials"][0]["values"] == alone["values"]  # looking in on a fit does not change it
 
 
 def test_a_network_is_looked_in_on(tmp_path: Path) -> None:

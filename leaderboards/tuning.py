@@ -45,6 +45,10 @@ def tables(board: Board, dataset: str) -> str:
     if shown:
         heads[5] = f"holdout, tuned less untuned: {heads[5]}"
     text = tabulate(rows, heads, tablefmt="github", disable_numparse=True)
+    for what, why in (("left_out", "not in the objective, for want of resolution on the inner split"),
+                      ("unchecked", "no bound, for it is not defined on the inner split")):  # fmt: skip
+        names = sorted({n for t in cells["tuning"] for n in t.get(what) or ()})
+        notes += [f"{why}: {', '.join(names)}"] if names else []
     said = "; ".join(notes)
     return "\n\n".join(p for p in (_about(next(iter(cells["tuning"]))), text, f"{said}." if said else "") if p)
 
@@ -117,10 +121,6 @@ def _notes(board: Board, dataset: str, generator: str, mine: pd.DataFrame) -> li
     for mark, replicates in marks.items():
         where = "" if len(replicates) == len(mine) else f" in replicate {', '.join(replicates)}"
         said.append(f"`{generator}` keeps its defaults{where}: {mark}")
-    for what, text in (("left_out", "without resolution on the inner split, so not in its objective"),
-                       ("unchecked", "not defined on the inner split, so no bound")):  # fmt: skip
-        names = sorted({n for t in mine["tuning"] for n in t.get(what) or ()})
-        said += [f"`{generator}`: {', '.join(names)} {text}"] if names else []
     over = [t for t in mine["tuning"] if t.get("default_state") == "infeasible" and not t["mark"]]
     if over:
         said.append(f"`{generator}`: its defaults exceed the bounds on privacy, in {len(over)} of {len(mine)}")

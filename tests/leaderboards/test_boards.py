@@ -399,8 +399,8 @@ def test_what_must_be_known_of_a_study_is_said() -> None:
         title="t",
     )
     assert "`a` keeps its defaults: no trial was finished" in text
-    assert "`a`: tstr_auprc without resolution on the inner split, so not in its objective" in text
-    assert "`a`: copy_risk not defined on the inner split, so no bound" in text
+    assert "not in the objective, for want of resolution on the inner split: tstr_auprc" in text
+    assert "no bound, for it is not defined on the inner split: copy_risk" in text
     over = render.markdown(beside(tuned(0.9, 0.5, default_state="infeasible")), title="t")
     assert "`a`: its defaults exceed the bounds on privacy, in 3 of 3" in over
     reused = {"from": "mine", "params": {}, "mark": "", "per": "replicate", "default": [0.1], "value": [0.2],

@@ -126,11 +126,12 @@ def _trials(studies: Mapping[int, Mapping[str, Any]]) -> pd.DataFrame:
     rows = [
         {
             "replicate": replicate,
-            **{k: trial[k] for k in ("number", "state", "seconds", "why")},
+            **{k: trial[k] for k in ("number", "state")},
             "best": trial["number"] == study["best"],
             **dict(zip(study["plan"]["objective"], trial["values"] or (), strict=False)),
             **{f"param.{k}": v for k, v in trial["params"].items()},
             **trial["scores"],
+            **{k: trial[k] for k in ("seconds", "why")},
         }
         for replicate, study in studies.items()
         for trial in study["trials"]

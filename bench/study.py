@@ -80,6 +80,10 @@ class Study:
         """The trials that ended by themselves, by number."""
         return [t for t in self._trials() if t.state.is_finished() and "ended" in t.user_attrs]
 
+    def place(self, number: int) -> int:
+        """Which of the trials that take part a trial is, from 0."""
+        return sum(_counts(t) and t.number < number for t in self._trials())
+
     # --- asking ---
 
     def next(self, trials: int | None, seconds: float | None) -> optuna.Trial | None:

@@ -105,7 +105,7 @@ class Work:
                 break
             ended = self._attempt(trial, study, objective)
             study.tell(trial, ended)
-            told(self._row(trial.number, trial.params, ended))
+            told(self._row(study.place(trial.number), trial.params, ended))
         return self._result(study, objective)
 
     def _own_folder(self) -> Path:
@@ -193,8 +193,8 @@ class Work:
     def _result(self, study: Study, objective: Objective) -> dict[str, Any]:
         """{"params", "mark", "best", "trials": rows (`_row`), and what was asked and measured}."""
         ended = study.ended()
-        rows = [self._row(t.number, t.params, t.user_attrs["ended"]) for t in ended]
-        read = {t.number: t.user_attrs["params"] for t in ended}
+        rows = [self._row(i, t.params, t.user_attrs["ended"]) for i, t in enumerate(ended)]
+        read = [t.user_attrs["params"] for t in ended]
         best = chosen(rows)
         mark = ""
         if self._over(study):

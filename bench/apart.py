@@ -14,7 +14,8 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -59,8 +60,7 @@ def apart(
     life, held = os.pipe()  # nobody but this process holds its end: it closes when this process dies
     start = time.monotonic()
     process = mp.get_context("fork").Process(target=_child, args=(work, theirs, (ours, held), life, log), daemon=False)
-    with warnings.catch_warnings():  # Python 3.12 warns of a fork beside threads; ours wait and hold no lock
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with forking():
         process.start()
     theirs.close()
     os.close(life)
@@ -88,6 +88,14 @@ def apart(
         ours.close()
         os.close(held)
     return Outcome(found.status, found.value, found.why, time.monotonic() - start)
+
+
+@contextmanager
+def forking() -> Iterator[None]:
+    """Python 3.12 warns of a fork beside threads; ours only wait, and hold no lock."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def resident(pid: int | None) -> float:

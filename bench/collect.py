@@ -95,12 +95,13 @@ def cost_frame(found: Sequence[tuple[Any, Any, Record | None]], store: Store) ->
         def seconds(name: str, phases: dict = phases) -> float | None:
             return phases[name]["seconds"] if name in phases else None
 
+        study = store.study_result(cell.study.key) if cell.searched else None
         sampled, n = seconds("sample"), record.facts["n_synth"]
         rows.append(
             {
                 "dataset": cell.dataset,
                 "generator": cell.label,
-                "tune_s": seconds("tune"),
+                "tune_s": study["spent_s"] if study else None,
                 "fit_s": seconds("fit"),
                 "fit_shared": shared,
                 "sample_s_per_1k": None if sampled is None else sampled / n * 1_000,

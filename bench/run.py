@@ -164,7 +164,7 @@ def _params(cell: Cell, place: Place, source: Source, data: Data, enter: Phase) 
     enter("tune")
     store, key = place.store, cell.study.key
     with nullcontext() if store.study_result(key) else store.tuning(key):
-        return tuned(cell, place, source, data)["params"]
+        return tuned(cell, place, source, data, _print_trial)["params"]
 
 
 def fitted(
@@ -292,6 +292,10 @@ def _fault(error: Exception, phase: str, shareable: bool) -> tuple[str, Fault]:
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or "no message"
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _print_trial(row: Mapping[str, Any]) -> None:
+    print(f"  trial {row['number']} {row['state']} {row['values'] or row['why']} {row['seconds']} s", flush=True)
 
 
 def _print_progress(step: int, **values: float) -> None:

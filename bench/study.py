@@ -57,22 +57,14 @@ class Study:
         self.worker = [machine(), os.getpid(), psutil.Process().create_time()]
         self.beaten = 0.0
         with _quiet():
-            self.optuna = self._opened(name, folder, url, aims, sampler, pruner)
-
-    def _opened(self, name: str, folder: Path, url: str, aims: int, sampler: str, pruner: str) -> OptunaStudy:
-        for attempt in range(ATTEMPTS):
-            try:
-                return optuna.create_study(
+            self.optuna: OptunaStudy = _patient(
+                lambda: optuna.create_study(
                     storage=_storage(folder, url), study_name=name, directions=["maximize"] * aims,
-                    sampler=_Numbered(lambda n: _sampler(sampler, self.seed, n)), pruner=_pruner(pruner),
+                    sampler=_Numbered(lambda n: _sampler(sampler, seed, n)), pruner=_pruner(pruner),
                     load_if_exists=True,
-                )  # fmt: skip
-            except (BenchError, OSError):
-                raise
-            except Exception as error:  # whatever a database's driver raises; its text may hold the password
-                failed = error
-            time.sleep(attempt)  # two workers may be making the same tables
-        raise BenchError(f"study storage {shown(url)}: {type(failed).__name__}: it cannot be used") from failed
+                ),
+                url,
+            )  # fmt: skip
 
     # --- what there is ---
 
@@ -249,6 +241,24 @@ def _pruner(name: str) -> optuna.pruners.BasePruner:
     if name == "hyperband":
         return optuna.pruners.HyperbandPruner()
     return optuna.pruners.NopPruner()
+
+
+def check_storage(url: str) -> None:
+    """Raise BenchError where studies cannot be kept in a database."""
+    _patient(lambda: _storage(Path(), url), url)
+
+
+def _patient(make: Callable[[], Any], url: str) -> Any:
+    """What make() gives, tried again where two workers may be making the same tables. Raises BenchError."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return make()
+        except (BenchError, OSError):
+            raise
+        except Exception as error:  # whatever a database's driver raises; its text may hold the password
+            failed = error
+        time.sleep(attempt)
+    raise BenchError(f"study storage {shown(url)}: {type(failed).__name__}: it cannot be used") from failed
 
 
 def _storage(folder: Path, url: str) -> Any:

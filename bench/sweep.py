@@ -28,6 +28,10 @@ def sweep(
 
     studies: URL of a database for tuning, "" for files in the store.
     """
+    if studies:
+        from bench.study import check_storage
+
+        check_storage(studies)
     for status in retry:
         if status not in RETRY:
             raise unknown("status to retry", status, RETRY)

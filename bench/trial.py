@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import generators
-from bench.apart import Ask, give_threads
+from bench.apart import Ask, forking, give_threads
 from bench.objective import Objective, mean_scores
 from generators.base import StopFit
 
@@ -103,7 +103,8 @@ class Trial:
     def _look(self) -> float | None:
         """The value of a small draw, None where it has none; in the fork it returns at once."""
         read, write = os.pipe()
-        pid = os.fork()
+        with forking():
+            pid = os.fork()
         if pid == 0:
             os.close(read)
             self.pipe = write

@@ -274,7 +274,7 @@ METRICS: Mapping[str, Metric] = {row.name: row for row in _FIDELITY + _UTILITY +
 
 # What a cell costs: measured by the harness, kept apart from the scores. name -> what it is
 COSTS: Mapping[str, str] = {
-    "tune_s": "seconds of tuning",
+    "tune_s": "seconds that the trials of its study took",
     "fit_s": "seconds of fitting",
     "fit_shared": "share of the replicates whose fit was made for another cell that differs only in how it samples; "
     "`fit_s` and `peak_memory_mb` are then that fit's",

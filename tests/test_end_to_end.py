@@ -533,6 +533,8 @@ def test_one_study_from_the_command_line(bench, tmp_path: Path) -> None:
     assert "1 studies written to out/mine.json" in written.stdout
     write(tmp_path / "again.toml", 'tune = "from:out/mine.json"\n' + text[: text.index("[tune]")])
     assert bench("run", "--suite", "again.toml", "--no-track").returncode == 0
+    refused = bench("run", "--suite", "t.toml", "--studies", "mysql://u:hunter2@h/d")
+    assert (refused.returncode, "study storage mysql://h/d: expected" in refused.stderr) == (2, True)
     spaces = json.loads(bench("list", "spaces", "--json").stdout)
     assert {"generator": "smote", "parameter": "k", "kind": "int", "values": "1 to 20", "scale": "",
             "default": "5"} in spaces  # fmt: skip

@@ -4,14 +4,13 @@ import multiprocessing as mp
 import os
 import signal
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-from bench.apart import apart, resident
+from bench.apart import apart, forking, resident
 
 
 def test_a_value_comes_back_and_the_parent_is_untouched() -> None:
@@ -94,8 +93,7 @@ def test_a_child_ends_with_its_parent() -> None:
     apart(middle, time_s=1.0)  # kills the one in the middle and what it has started
     pid = int(os.read(reader, 20))
     killed = mp.get_context("fork").Process(target=lambda: middle(None))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with forking():
         killed.start()
     lone = int(os.read(reader, 20))
     killed.kill()

@@ -3,13 +3,13 @@
 import contextlib
 import multiprocessing as mp
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.apart import forking
 from bench.errors import BenchError
 from bench.study import SAMPLERS, Study, shown
 
@@ -58,8 +58,7 @@ def in_a_child(task: Callable[[], None]) -> None:
         task()
         os._exit(9)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with forking():
         process = mp.get_context("fork").Process(target=run)
         process.start()
     process.join()

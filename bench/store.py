@@ -10,7 +10,7 @@
       locks/                        of what processes wait for each other
       logs/KEY.log                  all a cell's process printed, tracebacks included
     cells/KEY/                      cell.json, scores.json, record.json, cost.json, lock
-    studies/KEY/                    study.journal (Optuna's), tuned.json, lock
+    studies/KEY/                    study.journal (Optuna's), objective.json, tuned.json, lock
     boards/SUITE/                   rendered boards, and pictures/
     mlflow.db, mlflow-artifacts/    the MLflow mirror
 

@@ -132,7 +132,15 @@ class Work:
         )  # fmt: skip
 
     def _objective(self) -> Objective:
-        """Measured once for all generators of a replicate; in a child, so that this process stays fit to be forked."""
+        """Measured once for all generators of a replicate, and kept with the study; in a child, so that this process
+        stays fit to be forked."""
+        own = self.place.store.study(self.cell.key) / "objective.json"
+        if not own.exists():
+            own.parent.mkdir(parents=True, exist_ok=True)
+            write_json(own, self._measured())
+        return Objective.read(json.loads(own.read_text()))
+
+    def _measured(self) -> dict[str, Any]:
         aims, bounds = self.plan["objective"], self.plan["privacy"]
         store, about = self.place.store, hashlib.sha256(json.dumps([aims, bounds]).encode()).hexdigest()[:12]
         folder = store.shared(f"{split_key(self.cell)}-inner")
@@ -144,7 +152,7 @@ class Work:
                     raise BenchError(out.why)
                 folder.mkdir(parents=True, exist_ok=True)
                 write_json(path, out.value)
-        return Objective.read(json.loads(path.read_text()))
+        return json.loads(path.read_text())
 
     def _apart(self, work: Callable[[Ask], Any], **limits: Any) -> Outcome:
         return apart(work, memory_mb=MEMORY_SHARE * self.place.memory_mb, log=self.place.log, **limits)

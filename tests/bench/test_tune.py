@@ -111,6 +111,18 @@ def test_the_defaults_are_trial_0_and_the_best_is_taken(tmp_path: Path) -> None:
     assert found["spent_s"] == pytest.approx(sum(t["seconds"] for t in found["trials"]), abs=0.01)
 
 
+def test_a_study_keeps_the_scale_it_was_begun_with(tmp_path: Path) -> None:
+    cell = cell_of("fakes:Paced", trials=2)
+    first = study(tmp_path, cell)
+    folder = tmp_path / "store/studies" / cell.study.key
+    kept = json.loads((folder / "objective.json").read_text())
+    assert kept["scales"] == first["scales"]
+    kept["scales"]["ks_gap"]["floor"] += 0.1
+    write(folder / "objective.json", json.dumps(kept))
+    (folder / "tuned.json").unlink()
+    assert study(tmp_path, cell)["scales"] == kept["scales"]
+
+
 def test_set_parameters_are_not_tuned(tmp_path: Path) -> None:
     found = study(tmp_path, cell_of("fakes:Paced", params={"noise": 0.7}))
     assert found["params"]["noise"] == 0.7

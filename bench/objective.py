@@ -96,11 +96,12 @@ class Inner:
         return replace(self, train=parts[0], holdout=parts[1], shared=None)
 
     def score(self, synth: pd.DataFrame, names: Sequence[str]) -> dict[str, metrics.Score]:
-        """The scores of a sample that are defined, by metric. Raises BenchError where it breaks train's law."""
-        from bench.datasets.law import check_like, subjects
+        """The scores of a sample of `n` subjects that are defined, by metric. Raises BenchError where it breaks train's
+        law."""
+        from bench.datasets.law import check_like
         from metrics.tables import Tables
 
-        check_like(synth, self.train, len(subjects(synth)), static=self.roles.static, what="samples")
+        check_like(synth, self.train, self.n, static=self.roles.static, what="samples")
         tables = Tables(self.train, self.holdout, synth, roles=asdict(self.roles), shared=self.shared)
         found = metrics.score(tables, names, seed=self.seed)
         return {k: v for k, v in found.items() if k in names and isinstance(v, metrics.Score)}
@@ -187,7 +188,7 @@ class Objective:
         return {name: scores.get(name, UNDEFINED) - bound for name, bound in self.bounds.items()}
 
     def _families(self, aim: str) -> list[list[str]]:
-        found = [[n for n in family if n in self.scales and self.scales[n].usable] for family in parts(aim)]
+        found = [[n for n in family if n in self.aimed] for family in parts(aim)]
         return [family for family in found if family]
 
 

@@ -27,8 +27,6 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     from optuna.study import Study as OptunaStudy
 
-SAMPLERS = ("tpe", "random", "qmc", "gp", "cmaes", "nsga2")
-PRUNERS = ("none", "median", "hyperband")
 STARTUP = 5  # trials drawn at random before a sampler learns, and that end before one is pruned
 POPULATION = 10  # of NSGA-II
 BEAT_S = 15.0  # between two signs of life
@@ -53,7 +51,7 @@ class Study:
         defaults: Mapping[str, Any], alone: Callable[[], AbstractContextManager[None]],
     ) -> None:  # fmt: skip
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.seed, self.suggest, self.defaults, self.alone = seed, suggest, defaults, alone
+        self.suggest, self.defaults, self.alone = suggest, defaults, alone
         self.worker = [machine(), os.getpid(), psutil.Process().create_time()]
         self.beaten = 0.0
         with _quiet():

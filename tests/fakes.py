@@ -234,3 +234,10 @@ class Learns(Paced):
                 break
         self._note(f"step {step}")
         return self
+
+
+class DrawsFewer(Paced):
+    """Gives a quarter of the subjects asked for."""
+
+    def sample(self, n, *, seed):
+        return super().sample(n // 4, seed=seed)

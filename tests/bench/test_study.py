@@ -5,13 +5,14 @@ import multiprocessing as mp
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from bench.apart import forking
 from bench.errors import BenchError
-from bench.study import SAMPLERS, Study, shown
+from bench.study import Study, shown
+from bench.suite import Tune
 
 DEFAULTS = {"x": 0.5, "y": 3, "z": "a", "unused": 1}
 
@@ -65,7 +66,7 @@ def in_a_child(task: Callable[[], None]) -> None:
     assert process.exitcode == 9
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", get_args(Tune.model_fields["sampler"].annotation))
 def test_a_resumed_study_is_the_study_it_would_have_been(sampler: str, tmp_path: Path) -> None:
     aims = 2 if sampler == "nsga2" else 1
     whole = opened(tmp_path / "whole", sampler=sampler, aims=aims)

@@ -123,6 +123,12 @@ def test_a_study_keeps_the_scale_it_was_begun_with(tmp_path: Path) -> None:
     assert study(tmp_path, cell)["scales"] == kept["scales"]
 
 
+def test_a_sample_of_another_size_is_no_sample(tmp_path: Path) -> None:
+    found = study(tmp_path, cell_of("fakes:DrawsFewer"))
+    assert found["mark"] == "no trial was finished"
+    assert {t["why"] for t in found["trials"]} == {"samples: 48 subjects, expected 192"}
+
+
 def test_set_parameters_are_not_tuned(tmp_path: Path) -> None:
     found = study(tmp_path, cell_of("fakes:Paced", params={"noise": 0.7}))
     assert found["params"]["noise"] == 0.7

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent.parent / "leaderboards" / "tuned"
 FORMAT = 1
 WHO = ("dataset", "split", "generator", "version", "params", "replicate")
+FOUND = ("per", "mark", "default", "value", "objective", "tuned")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Tuned:
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
             found = saved["format"], tuple(saved["studies"])
+            for study in found[1]:
+                [study[k] for k in (*WHO, "data", *FOUND)]
         except OSError as error:
             raise BenchError(f"tuned parameters {path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -88,14 +91,13 @@ def export(suite: Suite, store: Store, data_dir: Path | None, name: str, folder:
             missing.add(cell.study.key)
             continue
         plan = found["plan"]
-        states = [t["state"] for t in found["trials"]]
         studies[cell.study.key] = {
             **{k: getattr(cell.study, k) for k in (*WHO, "data")},
             "tuned": found["params"],
             **{
                 k: found[k] for k in ("mark", "best", "default", "value", "spent_s", "n", "draws", "scales", "left_out")
             },
-            "trials": {s: states.count(s) for s in dict.fromkeys(states)},
+            "trials": found["states"],
             **{k: plan[k] for k in ("per", "objective", "privacy", "sampler", "pruner")},
             "budget": {k: plan[k] for k in ("trials", "time_s", "trial_s")},
             "versions": found["versions"],

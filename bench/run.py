@@ -264,11 +264,10 @@ def tuning_facts(cell: Cell, store: Store) -> dict[str, Any] | None:
     if not cell.searched:
         return {k: plan[k] for k in ("from", "params", "mark", "per", "default", "value", "objective")}
     saved = store.study_result(cell.study.key) or {}
-    states = [trial["state"] for trial in saved.get("trials", ())]
     facts = {k: saved.get(k) for k in ("params", "mark", "best", "default", "value", "left_out", "unchecked")}
-    counts = {s: states.count(s) for s in dict.fromkeys(states)}
     plan["trials_asked"] = plan.pop("trials")
-    return {**plan, **facts, "trials": counts, "default_state": states[0] if states else ""}
+    first = saved.get("trials") or [{"state": ""}]
+    return {**plan, **facts, "trials": saved.get("states", {}), "default_state": first[0]["state"]}
 
 
 def _fault(error: Exception, phase: str, shareable: bool) -> tuple[str, Fault]:

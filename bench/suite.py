@@ -192,6 +192,8 @@ def _check(suite: Suite) -> None:
     for gen in suite.generators:
         generators.check(gen.name, gen.params)
     labels = [g.label or g.name for g in suite.generators]
+    if suite.tune is not None and suite.tune.untuned:
+        labels += [label + UNTUNED for label in labels]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice:
         raise BenchError(f"generator '{twice}' stands twice: give one a label")

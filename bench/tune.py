@@ -12,6 +12,7 @@ import importlib.metadata as metadata
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -217,6 +218,7 @@ class Work:
             "default": next((r["values"] for r in rows if r["number"] == 0), None),
             "value": best["values"] if best else None,
             "trials": rows,
+            "states": dict(Counter(r["state"] for r in rows)),
             "spent_s": round(sum(r["seconds"] for r in rows), 3),
             "scales": {name: asdict(scale) for name, scale in objective.scales.items()},
             "left_out": objective.left_out,
@@ -225,7 +227,8 @@ class Work:
         }
 
     def _untuned(self, why: str) -> dict[str, Any]:
-        nothing: dict[str, Any] = {"best": None, "default": None, "value": None, "trials": [], "spent_s": 0.0}
+        nothing: dict[str, Any] = {"best": None, "default": None, "value": None, "trials": [], "states": {}}
+        nothing["spent_s"] = 0.0
         return {"params": self.fixed, "mark": why, **nothing, "scales": {}, "left_out": [], "unchecked": [],
                 **self._asked()}  # fmt: skip
 

@@ -80,8 +80,8 @@ def test_a_study_that_has_ended_is_not_run_again(unbroken: Path) -> None:
     assert fits(unbroken, "start") == before
 
 
-def share(folder: Path, url: str = "") -> None:
-    """Two workers on one study, one of them killed in a trial and started again."""
+def share(folder: Path, url: str = "") -> list[str]:
+    """Two workers on one study, one of them killed in a trial and started again. Gives the fits that ended."""
     env = {"BENCH_STUDIES": url} if url else {}
     stores = ("one", "two") if url else ("store", "store")  # a database needs no common store
     first, second = (start(folder, store, **env) for store in stores)
@@ -97,19 +97,19 @@ def share(folder: Path, url: str = "") -> None:
     assert found[0][1] == {"noise": 1.0, "pick": "a"}  # the defaults, once
     ended = fits(folder, "end")
     assert sorted(set(ended)) == sorted(f"{p['noise']} {p['pick']}" for _, p, _ in found)
-    assert len(ended) == TRIALS
+    return ended
 
 
 def test_two_workers_share_a_journal(tmp_path: Path) -> None:
-    share(tmp_path)
+    assert len(share(tmp_path)) == TRIALS  # none lost, none run twice
 
 
 def test_two_workers_share_a_sqlite_file(tmp_path: Path) -> None:
-    share(tmp_path, f"sqlite:///{tmp_path}/studies.db")
+    assert len(share(tmp_path, f"sqlite:///{tmp_path}/studies.db")) == TRIALS
 
 
 def test_two_workers_share_a_postgresql_database(tmp_path: Path, postgresql: str) -> None:
-    share(tmp_path, postgresql)
+    assert len(share(tmp_path, postgresql)) == TRIALS
     for log in tmp_path.glob("*/data/logs/*.log"):
         assert "hunter2" not in log.read_text()
 

@@ -405,6 +405,22 @@ def test_impossible_tuning_is_one_clear_line(tune: str, says: str, tmp_path: Pat
     assert says in str(error.value)
 
 
+def test_a_label_that_an_untuned_row_would_take_is_refused(tmp_path: Path) -> None:
+    text = SUITE.replace('"uniform"', '{ name = "smote", label = "paced untuned" }') + TUNE
+    with pytest.raises(BenchError, match="generator 'paced untuned' stands twice: give one a label"):
+        find_suite(str(write(tmp_path / "t.toml", text)))
+
+
+def test_a_file_that_was_not_exported_is_one_clear_line(tmp_path: Path) -> None:
+    for text in ("{", '{"format": 1}', '{"format": 1, "studies": [{"dataset": "sim-ehr"}]}', "[]"):
+        with pytest.raises(BenchError, match="not a file that `bench export` writes"):
+            Tuned.find(str(write(tmp_path / "t.json", text)))
+    with pytest.raises(BenchError, match="format 9, this version reads 1"):
+        Tuned.find(str(write(tmp_path / "t.json", '{"format": 9, "studies": []}')))
+    with pytest.raises(BenchError, match="No such file"):
+        Tuned.find(str(tmp_path / "nowhere.json"))
+
+
 def test_short_forms() -> None:
     assert Tune.model_validate("per-dataset").per == "dataset"
     assert Tune.model_validate("per-replicate").trials == 20

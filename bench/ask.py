@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, Stric
 from bench.cell import Cell
 from bench.datasets.own import first_fault, read_toml
 from bench.errors import unknown
-from bench.store import read_parquet
+from bench.whole import read_parquet
 from generators.base import Unsupported, reject
 
 if TYPE_CHECKING:

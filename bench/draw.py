@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from bench.ask import has_minority
 from bench.collect import records
 from bench.errors import BenchError, unknown
-from bench.store import Store, check_stage, read_parquet
+from bench.store import Store
 from bench.suite import Suite
 from bench.sweep import chosen
+from bench.whole import check_stage, read_parquet
 
 if TYPE_CHECKING:
     import numpy as np

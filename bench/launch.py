@@ -25,7 +25,8 @@ from bench.apart import print_to
 from bench.cell import Cell, Fault, Record
 from bench.errors import BenchError
 from bench.machine import environment
-from bench.store import Busy, Store, reason
+from bench.store import Busy, Store
+from bench.whole import reason
 from generators import REGISTRY
 
 PRELOAD = ["pandas", "pyarrow.parquet", "sklearn.linear_model", "sklearn.model_selection", "xgboost", "bench.cli",

@@ -79,8 +79,8 @@ def export(suite: Suite, store: Store, data_dir: Path | None, name: str, folder:
 
     Raises BenchError where none is done, or the file cannot be written.
     """
-    from bench.store import reason, write_json
     from bench.suite import cells
+    from bench.whole import reason, write_json
 
     studies, missing = {}, set()
     for cell, _, why_not in cells(suite, data_dir):

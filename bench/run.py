@@ -21,7 +21,8 @@ from bench.cell import Cell, Fault, Record
 from bench.datasets import open_dataset
 from bench.errors import BenchError
 from bench.shared import Shared, split_key
-from bench.store import Busy, Store, StoreError, check_stage, read_parquet, stage
+from bench.store import Busy, Store
+from bench.whole import StoreError, check_stage, read_parquet, stage
 from generators.base import Unsupported
 from generators.state import PLAIN, count
 

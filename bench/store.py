@@ -1,4 +1,4 @@
-"""The store: every path of it, and how things are written: whole or not at all.
+"""The store: every path of it, what lies there, and who holds it.
 
     store.json                      its format
     data/                           mode 700: whatever may hold a row of a table
@@ -14,16 +14,14 @@
     boards/SUITE/                   rendered boards, and pictures/
     mlflow.db, mlflow-artifacts/    the MLflow mirror
 
-A stage is a folder written under a temporary name and renamed; its stage.json holds the SHA-256 of each file, checked
-when it is read. A file is replaced by renaming. Locks are the kernel's (flock), so that a killed process leaves none.
+Everything is written whole or not at all (bench/whole.py). Locks are the kernel's (flock), so that a killed process
+leaves none.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -34,22 +32,25 @@ from uuid import uuid4
 
 from bench.cell import Cell, Record
 from bench.errors import BenchError
+from bench.whole import (
+    Damaged,
+    StoreError,
+    check_stage,
+    read_json,
+    read_parquet,
+    reason,
+    sha256,
+    stage,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bench.datasets.data import Data
     from bench.datasets.source import Source
 
 FORMAT = 1
-
-
-class StoreError(BenchError):
-    """The store cannot be read or written."""
-
-
-class Damaged(StoreError):
-    """A stored file is not what was written."""
 
 
 class Busy(BenchError):
@@ -158,12 +159,12 @@ class Store:
         path = self.cell(key) / "cell.json"
         if not path.exists():
             raise StoreError(f"store {self.root}: no cell '{key}'")
-        return Cell.read(_read_json(path))
+        return Cell.read(read_json(path))
 
     def record(self, key: str) -> Record | None:
         """A cell's record, or None where it has none."""
         path = self.cell(key) / "record.json"
-        return Record.read(_read_json(path)) if path.exists() else None
+        return Record.read(read_json(path)) if path.exists() else None
 
     def save_record(self, record: Record) -> None:
         """Write a cell's record."""
@@ -172,7 +173,7 @@ class Store:
     def note(self, key: str, name: str) -> dict[str, Any] | None:
         """One of a cell's small JSON files (scores, tuned, cost), or None."""
         path = self.cell(key) / f"{name}.json"
-        return _read_json(path) if path.exists() else None
+        return read_json(path) if path.exists() else None
 
     def save_note(self, key: str, name: str, value: dict[str, Any]) -> None:
         """Write one of a cell's small JSON files."""
@@ -181,7 +182,7 @@ class Store:
     def study_result(self, key: str) -> dict[str, Any] | None:
         """What came of a study, or None where it has not ended."""
         path = self.study(key) / "tuned.json"
-        return _read_json(path) if path.exists() else None
+        return read_json(path) if path.exists() else None
 
     def save_study_result(self, key: str, value: dict[str, Any]) -> None:
         """Write what came of a study."""
@@ -196,7 +197,7 @@ class Store:
     def fit_cost(self, fit_key: str) -> dict[str, Any] | None:
         """{"cell": key of the cell that made a fit, "seconds", "peak_memory_mb"}, or None where that is not known."""
         path = self.private / "fits" / f"{fit_key}.json"
-        return _read_json(path) if path.exists() else None
+        return read_json(path) if path.exists() else None
 
     def save_fit_cost(self, cell: Cell, cost: Mapping[str, float]) -> None:
         """Write beside a fit what it cost the cell that made it; nothing where the fit is not stored."""
@@ -265,17 +266,17 @@ class Store:
 
     def pictured(self, suite: str, key: str) -> dict[str, str]:
         """The pictures of a cell in a suite: file name -> SHA-256."""
-        return {p.name: _sha256(p) for p in sorted(self.pictures(suite).glob(f"{key}.*.png"))}
+        return {p.name: sha256(p) for p in sorted(self.pictures(suite).glob(f"{key}.*.png"))}
 
     def synced(self, uri: str, suite: str) -> str:
         """The digest of what was last mirrored of a suite to a tracking server; "" for nothing."""
         path = self.root / "tracking.json"
-        return _read_json(path).get(uri, {}).get(suite, "") if path.exists() else ""
+        return read_json(path).get(uri, {}).get(suite, "") if path.exists() else ""
 
     def mark_synced(self, uri: str, suite: str, digest: str) -> None:
         """Remember what has been mirrored."""
         path = self.root / "tracking.json"
-        saved = _read_json(path) if path.exists() else {}
+        saved = read_json(path) if path.exists() else {}
         saved.setdefault(uri, {})[suite] = digest
         write_json(path, saved)
 
@@ -294,7 +295,7 @@ class Store:
                 if not folder.exists():
                     self._keep(folder, source.load())
         check_stage(folder)
-        saved = _read_json(folder / "roles.json")
+        saved = read_json(folder / "roles.json")
         order = folder / "order.parquet"
         return Data(
             read_parquet(folder / "table.parquet"),
@@ -321,92 +322,3 @@ def _flock(path: Path, how: int) -> Iterator[None]:
             name = path.stem if path.suffix else path.parent.name
             raise Busy(f"{name}: another process is at work on it") from error
         yield
-
-
-@contextmanager
-def stage(folder: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `folder` when the block ends well, and is gone when it does not."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = folder.parent / f".{folder.name}.{uuid4().hex[:8]}.part"
-    _sweep(folder)
-    try:
-        new.mkdir(mode=0o700)
-        yield new
-        hashes = {p.name: _sha256(p) for p in sorted(new.iterdir())}
-        write_json(new / "stage.json", hashes)
-        if folder.exists():
-            shutil.rmtree(folder)
-        new.rename(folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
-def check_stage(folder: Path) -> bool:
-    """True for a whole stage, False for one that is not there. Raises Damaged where a file is not what was written."""
-    if not folder.exists():
-        return False
-    try:
-        hashes = json.loads((folder / "stage.json").read_text())
-        bad = [name for name, digest in hashes.items() if _sha256(folder / name) != digest]
-    except (OSError, ValueError):
-        bad = ["stage.json"]
-    if bad:
-        raise Damaged(f"{folder / bad[0]} is damaged: remove {folder} (or use --retry failed) to have it made again")
-    return True
-
-
-def read_parquet(path: Path) -> pd.DataFrame:
-    """A stored table. Raises Damaged where it cannot be read."""
-    import pandas as pd
-
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise Damaged(f"{path} is damaged: {type(error).__name__}") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a text file in one step."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file in one step."""
-    new = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
-    try:
-        new.write_bytes(content)
-        try:
-            os.replace(new, path)
-        except FileNotFoundError:  # taken for what a killed process left (`Store.tidy`)
-            new.write_bytes(content)
-            os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file in one step."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
-
-
-def reason(error: BaseException) -> str:
-    """The short reason of an OSError, else its class."""
-    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else type(error).__name__
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise Damaged(f"{path} is damaged: remove it to have it made again") from error
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what killed processes left of this stage; its owner holds the lock, so nobody else is writing it."""
-    for old in folder.parent.glob(f".{folder.name}.*.part"):
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -26,8 +26,9 @@ from bench.errors import BenchError
 from bench.objective import DRAWS, FEW, Inner, Objective, wanted
 from bench.shared import Shared, split_key
 from bench.space import defaults
-from bench.store import Store, write_json
+from bench.store import Store
 from bench.trial import Trial
+from bench.whole import write_json
 
 if TYPE_CHECKING:
     import optuna

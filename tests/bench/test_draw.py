@@ -10,8 +10,9 @@ from bench.draw import draw, embedded
 from bench.errors import BenchError
 from bench.mirror import runs
 from bench.run import run_cell
-from bench.store import Store, read_parquet
+from bench.store import Store
 from bench.suite import Suite, cells, find_suite
+from bench.whole import read_parquet
 from conftest import write
 from generators.diffusion.toy import ways
 from leaderboards import pictures

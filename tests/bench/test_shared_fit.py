@@ -18,8 +18,9 @@ from bench.collect import cost_frame, spent
 from bench.doctor import TABLES, Broken, Patient, shares_fits
 from bench.launch import Running, Work, _next
 from bench.run import run_cell
-from bench.store import Busy, Store, check_stage
+from bench.store import Busy, Store
 from bench.suite import Tune, cells, find_suite
+from bench.whole import check_stage
 from conftest import environment, write
 from generators import REGISTRY, at_sample, load_class
 

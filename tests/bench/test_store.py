@@ -11,7 +11,8 @@ import pytest
 
 from bench.cell import Cell, Fault, Record
 from bench.datasets import open_dataset
-from bench.store import Busy, Damaged, Store, StoreError, check_stage, stage
+from bench.store import Busy, Store
+from bench.whole import Damaged, StoreError, check_stage, stage
 
 CELL = Cell("sim-ehr", "sim-ehr", "d1", "random", "ou", "ou", "1", "{}", 0)
 

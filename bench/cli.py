@@ -139,7 +139,7 @@ def score(
     as_json: JsonOpt = False,
 ) -> None:
     """Score a synthetic table made by anything."""
-    _use_all_cores()
+    _use_cores()
     from bench import show
     from bench.score import score_files
 
@@ -239,6 +239,7 @@ def tune(
     as_json: JsonOpt = False,
 ) -> None:
     """Run one tuning study; run it again, or several times at once, and they work on the same one."""
+    _use_cores(_suite(suite).threads if suite else threads)
     from bench.search import search, settings
 
     asked = settings(
@@ -246,7 +247,6 @@ def tune(
         objective=_list(objective), sampler=sampler, pruner=pruner, params=_params(params or []), replicate=replicate,
         threads=threads,
     )  # fmt: skip
-    _use_cores(asked.threads)
     search(asked, dataset, generator, replicate, _open(store), _folder(data), studies=studies, as_json=as_json)
 
 
@@ -421,19 +421,12 @@ def _params(given: list[str]) -> dict[str, Any]:
     return out
 
 
-def _use_all_cores() -> None:
-    """Before numpy is loaded: as many threads as cores, where the user has not said otherwise."""
+def _use_cores(n: int = 0) -> None:
+    """Before numpy is loaded: so many threads; 0: as many as there are cores, where the user has not said otherwise."""
     from bench.launch import thread_settings
 
-    for key, value in thread_settings(os.cpu_count() or 1).items():
-        os.environ.setdefault(key, value)
-
-
-def _use_cores(n: int) -> None:
-    """Before numpy is loaded: so many threads."""
-    from bench.launch import thread_settings
-
-    os.environ |= thread_settings(n)
+    asked = thread_settings(n or os.cpu_count() or 1)
+    os.environ |= asked if n else {k: os.environ.get(k, v) for k, v in asked.items()}
 
 
 def _own_names() -> None:

@@ -115,7 +115,11 @@ class Tune(_Strict):
 
 
 class Suite(_Strict):
-    """A suite's TOML. `samples`: subjects to draw, 0 for as many as train; `threads`: of each cell, part of its key."""
+    """A suite's TOML.
+
+    samples: subjects to draw, 0 for as many as train. threads: of each cell, part of its key. native: only datasets of
+    the shapes that a generator was made for; else all, and boards mark the others.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     about: str = ""
@@ -124,6 +128,7 @@ class Suite(_Strict):
     metrics: tuple[str, ...] = ()
     replicates: int = Field(default=1, gt=0)
     samples: int = Field(default=0, ge=0)
+    native: bool = False
     threads: int = Field(default=1, gt=0)
     limits: Limits = Limits()
     tune: Tune | None = None
@@ -240,6 +245,8 @@ def cells(suite: Suite, data_dir: Path | None) -> Iterator[tuple[Cell, Source, s
         for replicate in range(suite.replicates):
             for gen in suite.generators:
                 row = generators.find(gen.name)
+                if suite.native and source.row.shape not in row.native:
+                    continue
                 later = [p for p in sorted(gen.params) if p in generators.at_sample(gen.name)]
                 tuned = suite.tune is not None and row.family != "reference" and generators.tunable(gen.name)
                 cell = Cell(

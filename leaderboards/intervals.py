@@ -7,6 +7,7 @@ are never added. Where neither is known there is a mean and no interval.
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.stats import norm, t
 
 
@@ -31,6 +32,21 @@ def quantile(replicates: np.ndarray) -> np.ndarray:
     replicates = np.asarray(replicates)
     known = {j: float(t.ppf(0.975, j - 1) if j > 1 else norm.ppf(0.975)) for j in np.unique(replicates)}
     return np.array([known[j] for j in replicates], dtype=float)
+
+
+def pooled(means: ArrayLike, errors: ArrayLike, replicates: ArrayLike) -> dict[str, float]:
+    """mean, se, low, high of a mean over datasets that count equally, whatever their replicates.
+
+    means, errors, replicates (k,): of each dataset. The degrees of freedom are Welch and Satterthwaite's.
+
+    >>> {k: round(v, 3) for k, v in pooled([0.4, 0.6], [0.1, 0.1], [3, 3]).items()}
+    {'mean': 0.5, 'se': 0.071, 'low': 0.304, 'high': 0.696}
+    """
+    v, j = np.asarray(errors, float) ** 2, np.asarray(replicates)
+    mean, se = float(np.asarray(means, float).mean()), float(np.sqrt(v.sum()) / len(v))
+    inverse = float((v**2 / np.where(j > 1, j - 1.0, np.inf)).sum() / v.sum() ** 2) if v.sum() > 0 else 0.0
+    half = float(norm.ppf(0.975) if inverse == 0 else t.ppf(0.975, 1 / inverse)) * se
+    return {"mean": mean, "se": se, "low": mean - half, "high": mean + half}
 
 
 def intervals(frame: pd.DataFrame, keys: list[str], value: str, error: str) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from leaderboards.intervals import intervals, quantile
+from leaderboards.intervals import intervals, pooled
 from metrics import METRICS
 
 FAMILIES = ("fidelity", "utility", "privacy")
@@ -118,42 +118,47 @@ class Board:
         unranked = self.unranked.reindex(generators)
         columns: dict[tuple[str, str], pd.Series] = {}
         for family in FAMILIES:
-            found = pd.DataFrame.from_dict({g: self._family(g, family) for g in generators}, orient="index")
+            here = self.by_dataset[self.by_dataset["family"] == family]
+            found = pd.DataFrame.from_dict({g: _mean(here[here["generator"] == g]) for g in generators}, orient="index")
             ranks = found["mean"].where(~unranked).rank(ascending=False, method="min")
             found["rank"] = ranks.where(ranks.notna() | unranked, float((~unranked).sum()))
             columns |= {(family, field): found[field] for field in found.columns}
         return pd.DataFrame(columns)
 
-    def _family(self, generator: str, family: str) -> dict[str, float | str]:
-        rows = self.normalised[self.normalised["family"] == family]
-        means, variances, replicates = [], [], [1]
-        for dataset, there in rows.groupby("dataset", sort=False):
-            here = there[there["generator"] == generator]
-            gap = self._gap(str(dataset), generator, set(there["metric"]), here)
-            if gap:
-                return {"mean": np.nan, "se": np.nan, "low": np.nan, "high": np.nan, "gap": gap}
-            # scores of one cell share their holdout: their errors are taken as fully correlated, the cautious reading
-            keys = ["dataset", "replicate"]
-            each = here.groupby(keys)[["score", "score_se", "n_train", "n_holdout"]].mean().reset_index()
-            found = intervals(each, ["dataset"], "score", "score_se").iloc[0]
-            means.append(found["mean"])
-            variances.append(found["se"] ** 2)
-            replicates.append(int(found["replicates"]))
-        if not means:
-            return {"mean": np.nan, "se": np.nan, "low": np.nan, "high": np.nan, "gap": "no score with resolution"}
-        mean, se = float(np.mean(means)), float(np.sqrt(np.sum(variances)) / len(means))
-        half = float(quantile(np.array([max(replicates)]))[0]) * se
-        return {"mean": mean, "se": se, "low": mean - half, "high": mean + half, "gap": ""}
+    @cached_property
+    def each(self) -> pd.DataFrame:
+        """One row per (family, dataset, generator, replicate): the mean `score` over the family's usable metrics, its
+        `score_se`, n_train, n_holdout. Errors of the scores of a cell, which share their holdout, are taken as fully
+        correlated, the cautious reading."""
+        keys = ["family", "dataset", "generator", "replicate"]
+        columns = ["score", "score_se", "n_train", "n_holdout"]
+        return self.normalised.groupby(keys, sort=False)[columns].mean().reset_index()
 
-    def _gap(self, dataset: str, generator: str, asked: set[str], here: pd.DataFrame) -> str:
-        """Why a generator has no family mean on a dataset, or ""."""
-        cells = self.cells[(self.cells["dataset"] == dataset) & (self.cells["generator"] == generator)]
-        off = cells.loc[cells["status"] != "done", "status"]
-        if len(off):
-            return f"{off.iloc[0]} on {dataset}"
-        held = here[here["value"].notna()].groupby("metric")["replicate"].nunique()
-        lacks = sorted(m for m in asked if held.get(m, 0) < cells["replicate"].nunique())
-        return f"{lacks[0]} undefined on {dataset}" if lacks else ""
+    @cached_property
+    def by_dataset(self) -> pd.DataFrame:
+        """Per family, dataset with a usable score, and generator: mean, se, low, high, replicates, gap.
+
+        A gap says why there is no mean: a cell that is not done, a score undefined where another generator has one.
+        """
+        found = intervals(self.each, ["family", "dataset", "generator"], "score", "score_se")
+        names = ["family", "dataset", "metric"]
+        asked = self.normalised[names].drop_duplicates().groupby(names[:2], sort=False)["metric"].agg(set)
+        known = self.normalised[self.normalised["value"].notna()]
+        held = known.groupby(["dataset", "generator", "metric"])["replicate"].nunique().to_dict()
+        states = {key: list(s) for key, s in self.cells.groupby(["dataset", "generator"])["status"]}
+        generators = list(dict.fromkeys(self.frame["generator"]))
+        gaps = {}
+        for (family, dataset), metrics in asked.items():
+            for g in generators:
+                mine = states.get((dataset, g), [])
+                off = next((s for s in mine if s != "done"), "" if mine else "not run")
+                lacks = sorted(m for m in metrics if held.get((dataset, g, m), 0) < len(mine))
+                why = off or (f"{lacks[0]} undefined" if lacks else "")
+                gaps[family, dataset, g] = f"{why} on {dataset}" if why else ""
+        table = found.reindex(pd.MultiIndex.from_tuples(gaps, names=found.index.names) if gaps else found.index[:0])
+        table["gap"] = list(gaps.values())
+        table.loc[table["gap"] != "", ["mean", "se", "low", "high"]] = np.nan
+        return table.reset_index()
 
     @cached_property
     def places(self) -> pd.Series:
@@ -168,6 +173,14 @@ class Board:
         beside = self.cells.groupby("generator")["untuned_of"].first()
         untuned = [name for other in ranked for name in beside.index[beside == other]]
         return [*ranked, *untuned, *[name for name in self.places.index if name not in (*ranked, *untuned)]]
+
+
+def _mean(mine: pd.DataFrame) -> dict[str, float | str]:
+    """A generator's mean over datasets that count equally, from its rows of `by_dataset`."""
+    gap = next((why for why in mine["gap"] if why), "" if len(mine) else "no score with resolution")
+    if gap:
+        return {"mean": np.nan, "se": np.nan, "low": np.nan, "high": np.nan, "gap": gap}
+    return {**pooled(mine["mean"], mine["se"], mine["replicates"]), "gap": ""}
 
 
 def _no_scales() -> pd.MultiIndex:

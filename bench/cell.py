@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-PURPOSES = ("split", "inner", "score", "tune", "fit", "sample", "minority", "guidance")
+PURPOSES = ("split", "inner", "score", "tune", "fit", "sample", "minority", "guidance", "export")
 STATUSES = ("done", "failed", "timeout", "skipped")
 
 

@@ -105,13 +105,26 @@ def status(suite: SuiteOpt, store: StoreOpt = HERE, data: DataOpt = None, as_jso
 
 
 @app.command()
-def board(suite: SuiteArg, store: StoreOpt = HERE, data: DataOpt = None, as_json: JsonOpt = False) -> None:
-    """Render a suite's board from the store and print it."""
+def board(
+    suite: Annotated[
+        str, typer.Argument(help="A suite's name, the path of its TOML, or a file of scores (scores.json).")
+    ],
+    to: Annotated[
+        Path | None, typer.Option("--out", help="Also write the boards and their picture into this folder.")
+    ] = None,
+    store: StoreOpt = HERE,
+    data: DataOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Render a suite's board from the store, or any board from its scores, and print it."""
     from bench import show
-    from bench.collect import write_boards
+    from bench.collect import render_file, write_boards
 
-    paths = write_boards(_suite(suite), _open(store), _folder(data))
-    text = paths["board.json" if as_json else "board.md"].read_text(encoding="utf-8")
+    if suite.endswith(".json"):
+        scores = Path(suite)
+    else:
+        scores = write_boards(_suite(suite), _open(store), _folder(data))["scores.json"]
+    text = render_file(scores, to, as_json=as_json)
     if as_json or not sys.stdout.isatty():
         print(text, end="")
     else:
@@ -204,13 +217,7 @@ def draw(
     )
     show.table(["dataset", "generator", "replicate", "picture", "why not"], rows, as_json=as_json)
     if track and any(row[3] for row in rows):
-        from bench.collect import write_boards
-        from bench.track import sync
-
-        try:
-            sync(found, kept, folder, write_boards(found, kept, folder), uri=tracking_uri)
-        except BenchError as error:
-            show.warn(f"{error}; the pictures are in the store: replay with `bench track`")
+        _mirror(found, kept, folder, tracking_uri)
 
 
 @app.command()
@@ -251,7 +258,77 @@ def tune(
 
 
 @app.command()
+def report(
+    suite: SuiteArg,
+    to: Annotated[
+        Path | None, typer.Option("--out", help="The file to write; report.html in the store if none.")
+    ] = None,
+    replicate: Annotated[int, typer.Option(min=0, help="The replicate whose samples are drawn.")] = 0,
+    store: StoreOpt = HERE,
+    data: DataOpt = None,
+    tracking_uri: UriOpt = None,
+    track: Annotated[bool, typer.Option("--track/--no-track", help="Mirror to MLflow.")] = True,
+) -> None:
+    """Write a suite's report: one page that needs no network, with findings, boards, figures and costs."""
+    from bench import show
+    from bench.report import write_report
+
+    found, kept, folder = _suite(suite), _open(store), _folder(data)
+    path = write_report(found, kept, folder, to=to, replicate=replicate, tell=show.out.print)
+    show.out.print(f"report: {path}")
+    if track:
+        _mirror(found, kept, folder, tracking_uri)
+
+
+@app.command()
+def check(
+    suite: SuiteArg,
+    against: Annotated[
+        Path | None, typer.Option(help="The reference: a file of scores; leaderboards/boards/SUITE.json if none.")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="Compare this table of scores (scores.json, CSV or parquet), not the store's.")
+    ] = None,
+    metrics: Annotated[
+        str, typer.Option(help="At most eight metrics (comma-separated); the reference's if none.")
+    ] = "",
+    update: Annotated[str, typer.Option(help="Make these scores the reference, for the reason given here.")] = "",
+    markdown: Annotated[Path | None, typer.Option(help="Also write the table here, for a pull request.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML here.")] = None,
+    store: StoreOpt = HERE,
+    data: DataOpt = None,
+) -> None:
+    """Compare a suite's scores with a reference: exit code 0 where nothing is worse, 1 where something is, 2 where
+    they cannot be compared."""
+    from bench.check import check as compare
+
+    code = compare(
+        _suite(suite), _look(store), _folder(data), against=against, scores=scores, update=update, markdown=markdown,
+        junit=junit, metric_names=_list(metrics),
+    )  # fmt: skip
+    raise typer.Exit(code)
+
+
+@app.command()
 def export(
+    key: Annotated[str, typer.Argument(metavar="CELL", help="A cell's key, or how it begins: breast-cancer.ou.r0")],
+    to: Annotated[Path, typer.Option("--out", help="The file to write, .csv or .parquet; a card comes beside it.")],
+    n: Annotated[int, typer.Option("--n", min=0, help="Subjects to draw; 0: as many as the cell drew.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other rows.")] = 0,
+    store: StoreOpt = HERE,
+    data: DataOpt = None,
+) -> None:
+    """Draw rows from a fitted cell into a file, with a card: what made them, their scores, what they leak."""
+    _use_cores()
+    from bench import show
+    from bench.export import export as draw_rows
+
+    for path in draw_rows(key, _look(store), _folder(data), to, n=n, seed=seed):
+        show.out.print(str(path))
+
+
+@app.command()
+def tuned(
     suite: SuiteArg,
     name: Annotated[str, typer.Argument(help='What `tune = "from:NAME"` will call it.')],
     to: Annotated[Path | None, typer.Option(help="The folder to write to; leaderboards/tuned/ if none.")] = None,
@@ -402,6 +479,18 @@ def _folder(data: Path | None) -> Path | None:
     if data is not None and not data.is_dir():
         raise BenchError(f"data folder {data} does not exist (--data or BENCH_DATA)")
     return data
+
+
+def _mirror(suite: Suite, store: Store, data: Path | None, uri: str | None) -> None:
+    """Bring MLflow in line; where that fails a warning says so, and the store has everything."""
+    from bench import show
+    from bench.collect import write_boards
+    from bench.track import sync
+
+    try:
+        sync(suite, store, data, write_boards(suite, store, data), uri=uri)
+    except BenchError as error:
+        show.warn(f"{error}; nothing is lost: replay with `bench track`")
 
 
 def _list(text: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import generators
 from bench.cell import Cell, Record
+from bench.errors import BenchError
 from bench.store import Store
 from bench.suite import Suite, cells
 
@@ -117,17 +118,67 @@ def cost_frame(found: Sequence[tuple[Any, Any, Record | None]], store: Store) ->
 
 
 def write_boards(suite: Suite, store: Store, data_dir: Path | None) -> dict[str, Path]:
-    """Render a suite's boards from all its cells. Gives {"board.md", "board.csv", "board.json", "cost.md"} as paths."""
+    """Render a suite's boards from all its cells. Gives the paths by name: those of `texts`, pictures and "cost.md"."""
     from leaderboards import render
-    from leaderboards.rank import Board
 
     found = records(suite, store, data_dir)
-    table = Board(frame(found, suite.metric_names))
-    title = f"Board: {suite.name}"
-    texts = {
-        "board.md": render.markdown(table, title=title, about=suite.about),
-        "board.csv": render.csv(table),
-        "board.json": render.as_json(table, title=title, about=suite.about),
-        "cost.md": render.costs(cost_frame(found, store)),
+    made = texts(scores_text(suite, found))
+    paths = {name: store.save_board(suite.name, name, text) for name, text in made.items()}
+    return paths | {"cost.md": store.save_board(suite.name, "cost.md", render.costs(cost_frame(found, store)))}
+
+
+def scores_text(suite: Suite, found: Sequence[tuple[Any, Any, Record | None]]) -> str:
+    """The scores of a suite's cells as a file that boards are rendered from."""
+    from leaderboards import scores
+
+    about = {"suite": suite.name, "title": f"Board: {suite.name}", "about": suite.about}
+    return scores.to_text(frame(found, suite.metric_names), **about)
+
+
+def texts(scores: str, name: str = "scores.json") -> dict[str, str]:
+    """All that follows from a file of scores, by file name: the scores themselves, board.md, board.csv, board.json.
+
+    The same scores give the same bytes. Raises ScoresError where the text is not of that format; name: the file's.
+    """
+    from leaderboards import render
+    from leaderboards.rank import Board
+    from leaderboards.scores import from_text
+
+    table, facts = from_text(scores, name)
+    board, title, about = Board(table), facts.get("title", "Board"), facts.get("about", "")
+    return {
+        "scores.json": scores,
+        "board.md": render.markdown(board, title=title, about=about),
+        "board.csv": render.csv(board),
+        "board.json": render.as_json(board, title=title, about=about),
     }
-    return {name: store.save_board(suite.name, name, text) for name, text in texts.items()}
+
+
+def render_file(path: Path, to: Path | None, *, as_json: bool = False) -> str:
+    """Render the boards of a file of scores, into a folder where one is named, with a picture. Gives the text of
+    board.md, or of board.json.
+
+    Raises BenchError where the file is not one of scores, or the folder cannot be written.
+    """
+    from bench.whole import reason, write_bytes, write_text
+    from leaderboards.board_pictures import ranking
+    from leaderboards.rank import Board
+    from leaderboards.scores import ScoresError, read
+
+    try:
+        table, facts = read(path)
+        made = texts(path.read_text(encoding="utf-8"), path.name)
+    except ScoresError as error:
+        raise BenchError(str(error)) from error
+    text = made["board.json" if as_json else "board.md"]
+    if to is None:
+        return text
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        for name, text in made.items():
+            write_text(to / name, text)
+        picture = ranking(Board(table), title=facts.get("title", "Board"), about=facts.get("about", ""))
+        write_bytes(to / "board.png", picture)
+    except OSError as error:
+        raise BenchError(f"--out {to}: cannot be written: {reason(error)}") from error
+    return text

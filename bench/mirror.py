@@ -9,23 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from math import isfinite
+from math import isfinite, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cell import Cell, Record
 from bench.collect import frame, records, spent
 from bench.datasets.source import Source
+from bench.report import FILE as REPORT
+from bench.report import current
 from bench.store import Store
 from bench.suite import Suite
-from leaderboards.rank import Board
+from leaderboards.rank import FAMILIES, Board
 from leaderboards.render import KEY
 
 if TYPE_CHECKING:
     import pandas as pd
 
+RANKING = "ranking.json"
+NAMEABLE = re.compile(r"[^\w .-]")  # what the name of a metric may not hold
 STATUS = {"done": "FINISHED", "failed": "FAILED", "timeout": "KILLED", "skipped": "KILLED"}
 Member = tuple[Cell, Source, Record]
 
@@ -65,8 +70,7 @@ def runs(suite: Suite, store: Store, data_dir: Path | None, boards: Mapping[str,
     for members in groups.values():
         parent = _parent(board, members, suite, store)
         out += [parent, *(_child(cell, record, parent, store) for cell, _, record in members)]
-    texts = {name: path.read_text(encoding="utf-8") for name, path in boards.items()}
-    return [*out, Run("board", f"board · {suite.name}", {"kind": "board"}, texts=texts)]
+    return [*out, _board(board, suite, store, boards)]
 
 
 def _parent(board: Board, members: list[Member], suite: Suite, store: Store) -> Run:
@@ -80,6 +84,10 @@ def _parent(board: Board, members: list[Member], suite: Suite, store: Store) -> 
             score = board.summary.loc[key]
             bounds = {f"{metric}.low": score["low"], f"{metric}.high": score["high"]}
             metrics |= {metric: score["mean"], **{k: v for k, v in bounds.items() if isfinite(v)}}
+    here = board.by_dataset
+    for one in here[(here["dataset"] == cell.dataset) & (here["generator"] == cell.label)].to_dict("records"):
+        bounds = {"": "mean", ".low": "low", ".high": "high"}
+        metrics |= {f"{one['family']}{end}": one[k] for end, k in bounds.items() if isfinite(one[k])}
     off = [r.status for _, _, r in members if r.status != "done"]
     tags = {
         "kind": "mean over replicates",
@@ -110,6 +118,32 @@ def _parent(board: Board, members: list[Member], suite: Suite, store: Store) -> 
         status=STATUS[tags["status"]],
         seconds=sum(_seconds(store, c) for c, _, _ in members),
     )
+
+
+def _board(board: Board, suite: Suite, store: Store, boards: Mapping[str, Path]) -> Run:
+    """The run of the boards: family means as metrics, the ranking as a table that the pages show, the report."""
+    texts = {name: path.read_text(encoding="utf-8") for name, path in boards.items()}
+    page = current(suite, store, texts["scores.json"])
+    places = board.places.rank(method="min")
+    metrics, rows = {}, []
+    for g in board.order:
+        row: list[Any] = [None if isnan(places[g]) else int(places[g]), g, bool(board.unranked[g])]
+        for family in FAMILIES:
+            found = board.families.loc[g, family]
+            row += [_finite(found[k]) for k in ("mean", "low", "high")]
+            if isfinite(found["mean"]):
+                metrics[f"{family}/{NAMEABLE.sub('-', g)}"] = float(found["mean"])
+        rows.append(row)
+    columns = ["place", "generator", "unranked", *(f"{f} {k}" for f in FAMILIES for k in ("mean", "low", "high"))]
+    texts[RANKING] = json.dumps({"columns": columns, "data": rows}, ensure_ascii=False)
+    texts |= {REPORT: page} if page else {}
+    tags = {"kind": "board", "mlflow.loggedArtifacts": json.dumps([{"path": RANKING, "type": "table"}])}
+    pictures = store.pictured(suite.name, "board") if page else {}
+    return Run("board", f"board · {suite.name}", tags, metrics, texts=texts, pictures=pictures)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if isfinite(value) else None
 
 
 def _best(study: Mapping[str, Any]) -> str:

@@ -46,7 +46,7 @@ class Tuned:
         except OSError as error:
             raise BenchError(f"tuned parameters {path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise BenchError(f"tuned parameters {path}: not a file that `bench export` writes") from error
+            raise BenchError(f"tuned parameters {path}: not a file that `bench tuned` writes") from error
         if found[0] != FORMAT:
             raise BenchError(f"tuned parameters {path}: format {found[0]}, this version reads {FORMAT}")
         return cls(path.stem, found[1])

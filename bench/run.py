@@ -153,19 +153,26 @@ def _sample(
 
 
 def _params(cell: Cell, place: Place, source: Source, data: Data, enter: Phase) -> dict[str, Any]:
-    """The cell's parameters: its own, those that are reused, or those that its study finds. Raises Busy where another
-    process is at the study."""
+    """The cell's parameters, looked for by its study where that has not ended. Raises Busy where another process is at
+    it."""
+    store = place.store
+    if not cell.searched or store.study_result(cell.study.key):
+        return settled(cell, store)
+    from bench.tune import tuned
+
+    enter("tune")
+    with store.tuning(cell.study.key):
+        return tuned(cell, place, source, data, _print_trial)["params"]
+
+
+def settled(cell: Cell, store: Store) -> dict[str, Any]:
+    """The cell's parameters as far as they are known: its own, and those that are reused or that its study found."""
     own = json.loads(cell.params)
     if not cell.tune:
         return own
     if not cell.searched:
         return {**json.loads(cell.tune)["params"], **own}
-    from bench.tune import tuned
-
-    enter("tune")
-    store, key = place.store, cell.study.key
-    with nullcontext() if store.study_result(key) else store.tuning(key):
-        return tuned(cell, place, source, data, _print_trial)["params"]
+    return (store.study_result(cell.study.key) or {"params": own})["params"]
 
 
 def fitted(

@@ -21,6 +21,7 @@ leaves none.
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -161,6 +162,10 @@ class Store:
             raise StoreError(f"store {self.root}: no cell '{key}'")
         return Cell.read(read_json(path))
 
+    def keys(self, start: str) -> list[str]:
+        """The keys of cells that begin so."""
+        return sorted(p.name for p in (self.root / "cells").glob(f"{glob.escape(start)}*") if p.is_dir())
+
     def record(self, key: str) -> Record | None:
         """A cell's record, or None where it has none."""
         path = self.cell(key) / "record.json"
@@ -266,7 +271,18 @@ class Store:
 
     def pictured(self, suite: str, key: str) -> dict[str, str]:
         """The pictures of a cell in a suite: file name -> SHA-256."""
-        return {p.name: sha256(p) for p in sorted(self.pictures(suite).glob(f"{key}.*.png"))}
+        return {p.name: sha256(p) for p in sorted(self.pictures(suite).glob(f"{glob.escape(key)}.*png"))}
+
+    def kept_view(self, suite: str, key: str) -> dict[str, Any] | None:
+        """What a report of a suite shows of a cell, or None where that is not kept."""
+        path = self.board(suite) / "views" / f"{key}.json"
+        return read_json(path) if path.exists() else None
+
+    def keep_view(self, suite: str, key: str, view: Mapping[str, Any]) -> None:
+        """Keep what a report of a suite shows of a cell."""
+        path = self.board(suite) / "views" / f"{key}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, view)
 
     def synced(self, uri: str, suite: str) -> str:
         """The digest of what was last mirrored of a suite to a tracking server; "" for nothing."""

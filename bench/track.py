@@ -32,6 +32,7 @@ SETTINGS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # so that its pages are those of trained models
 LONGEST = 5_000  # characters of a tag or a parameter
 
 
@@ -124,7 +125,7 @@ class _Mirror:
         if found is None:
             local = uri == default_uri(store)
             place = (store.artifacts / suite.name).as_uri() if local else None
-            self.experiment = self.client.create_experiment(suite.name, artifact_location=place)
+            self.experiment = self.client.create_experiment(suite.name, artifact_location=place, tags=KIND)
         else:
             self.experiment = found.experiment_id
             if found.lifecycle_stage == "deleted":

@@ -42,11 +42,21 @@ def pooled(means: ArrayLike, errors: ArrayLike, replicates: ArrayLike) -> dict[s
     >>> {k: round(v, 3) for k, v in pooled([0.4, 0.6], [0.1, 0.1], [3, 3]).items()}
     {'mean': 0.5, 'se': 0.071, 'low': 0.304, 'high': 0.696}
     """
-    v, j = np.asarray(errors, float) ** 2, np.asarray(replicates)
-    mean, se = float(np.asarray(means, float).mean()), float(np.sqrt(v.sum()) / len(v))
-    inverse = float((v**2 / np.where(j > 1, j - 1.0, np.inf)).sum() / v.sum() ** 2) if v.sum() > 0 else 0.0
-    half = float(norm.ppf(0.975) if inverse == 0 else t.ppf(0.975, 1 / inverse)) * se
+    mean = float(np.asarray(means, float).mean())
+    se, df = (float(x) for x in satterthwaite(np.asarray(errors, float), np.asarray(replicates)))
+    half = float(t.ppf(0.975, df)) * se
     return {"mean": mean, "se": se, "low": mean - half, "high": mean + half}
+
+
+def satterthwaite(errors: np.ndarray, replicates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Standard errors of means over k datasets, and their degrees of freedom (Welch and Satterthwaite).
+
+    errors, replicates: (k, ...). A dataset with one replicate has an error that is taken as known.
+    """
+    v = errors**2
+    sums = v.sum(axis=0)
+    parts = (v**2 / np.where(replicates > 1, replicates - 1.0, np.inf)).sum(axis=0)
+    return np.sqrt(sums) / len(v), np.where(parts > 0, sums**2 / np.where(parts > 0, parts, 1), np.inf)
 
 
 def intervals(frame: pd.DataFrame, keys: list[str], value: str, error: str) -> pd.DataFrame:

@@ -168,11 +168,11 @@ class Board:
     @cached_property
     def order(self) -> list[str]:
         """Generators by their mean rank over the families, ties by name; after them untuned rows in the order of the
-        tuned ones, then references as they came."""
+        tuned ones, then references by name."""
         ranked = sorted(self.places.dropna().index, key=lambda name: (self.places[name], name))
         beside = self.cells.groupby("generator")["untuned_of"].first()
         untuned = [name for other in ranked for name in beside.index[beside == other]]
-        return [*ranked, *untuned, *[name for name in self.places.index if name not in (*ranked, *untuned)]]
+        return [*ranked, *untuned, *sorted(set(self.places.index) - {*ranked, *untuned})]
 
 
 def _mean(mine: pd.DataFrame) -> dict[str, float | str]:

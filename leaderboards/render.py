@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from leaderboards import arms, rare, tuning
+from leaderboards import arms, rare, standing_tables, tuning
 from leaderboards.rank import FAMILIES, Board
 from metrics import METRICS
 
@@ -52,6 +52,7 @@ CONTROLS = {
     "boost_f1_score/xgb/oversampled/half/gain": "of oversampling",
     "boost_f1_score/xgb/0/best": "F1 at a moved threshold",
 }
+NOT_DONE, SURE = "Not done", "How sure is this order"
 STATUSES = ("done", "failed", "timeout", "skipped", "missing")
 HOW_TO_READ = """\
 Family means: 0 is the floor reference (`marginal` or `uniform`; for privacy `copycat`), 1 the ceiling (`copycat`; for
@@ -64,11 +65,18 @@ of privacy: a low risk is no certificate."""
 
 def markdown(board: Board, *, title: str, about: str = "") -> str:
     """The board as Markdown."""
-    parts = [f"# {title}", about, _counts(board), _ranking(board), HOW_TO_READ]
-    for dataset in dict.fromkeys(board.frame["dataset"]):
-        parts += _dataset(board, dataset)
-    parts += _not_done(board)
+    parts = [f"# {title}", about]
+    for name, texts in sections(board).items():
+        parts += [f"## {name}" if name else "", *texts]
     return "\n\n".join(p for p in parts if p) + "\n"
+
+
+def sections(board: Board) -> dict[str, list[str]]:
+    """What a board says, as Markdown by heading; under "" what stands first, and a heading for each dataset."""
+    out = {"": [counts(board), _ranking(board), HOW_TO_READ], SURE: standing_tables.section(board)}
+    out |= {dataset: _dataset(board, dataset) for dataset in dict.fromkeys(board.frame["dataset"])}
+    out[NOT_DONE] = _not_done(board)
+    return {name: texts for name, texts in out.items() if texts}
 
 
 def csv(board: Board) -> str:
@@ -132,7 +140,8 @@ def costs(frame: pd.DataFrame) -> str:
 # --- parts of a board ---
 
 
-def _counts(board: Board) -> str:
+def counts(board: Board) -> str:
+    """How many cells there are and how they ended, in words."""
     cells, status = board.cells, board.cells["status"].value_counts()
     said = ", ".join(f"{status[s]} {s}" for s in STATUSES if s in status)
     replicates = cells["replicate"].nunique()
@@ -150,7 +159,7 @@ def _ranking(board: Board) -> str:
         mine = board.cells[board.cells["generator"] == name]
         place = "" if pd.isna(places[name]) else f"{places[name]:.0f}"
         done = f"{(mine['status'] == 'done').sum()}/{len(mine)}"
-        shown = [_family(board, name, family) for family in FAMILIES]
+        shown = [family(board, name, f) for f in FAMILIES]
         table.append([place, _label(mine), *shown, done])
     heads = ["", "generator", *(f"{f} ↑" for f in FAMILIES), "cells done"]
     align = ("right", "left", "right", "right", "right", "right")
@@ -167,8 +176,9 @@ def _many(n: int, what: str) -> str:
     return f"{n} {what}{'s' * (n != 1)}"
 
 
-def _family(board: Board, name: str, family: str) -> str:
-    found = board.families.loc[name, family]
+def family(board: Board, name: str, which: str) -> str:
+    """A generator's mean of a family as text: mean, half-width of its interval, rank; "–" where it has none."""
+    found = board.families.loc[name, which]
     if pd.isna(found["mean"]):
         return "–"
     half = "" if pd.isna(found["low"]) else f" ±{found['mean'] - found['low']:.2f}"
@@ -179,7 +189,7 @@ def _dataset(board: Board, name: str) -> list[str]:
     cells = board.cells[board.cells["dataset"] == name]
     done = cells[cells["status"] == "done"]
     if done.empty:
-        return [f"## {name}", f"No cell is done: {cells['reason'].iloc[0] or cells['status'].iloc[0]}."]
+        return [f"No cell is done: {cells['reason'].iloc[0] or cells['status'].iloc[0]}."]
     first = done.iloc[0]
     facts = [first["shape"], f"{first['n_train']:,.0f} train and {first['n_holdout']:,.0f} holdout subjects"]
     if first["subset"]:
@@ -197,7 +207,7 @@ def _dataset(board: Board, name: str) -> list[str]:
     facts_line = f"{'; '.join(facts)}. {_controls(board, done)}"
     beside = [arms.tables(board, name), rare.tables(board, name) or _augmented(board, cells, known)]
     beside += [_guidance(board, cells, known), tuning.tables(board, name)]
-    return [f"## {name}", facts_line, text, _weak(board, name, known), _unable(board, name), *beside]
+    return [facts_line, text, _weak(board, name, known), _unable(board, name), *beside]
 
 
 def _augmented(board: Board, cells: pd.DataFrame, known: set[str]) -> str:
@@ -314,7 +324,7 @@ def _not_done(board: Board) -> list[str]:
         [r.dataset, r.generator, ", ".join(map(str, r.replicate)), r.status, r.reason] for r in grouped.itertuples()
     ]
     heads = ["dataset", "generator", "replicates", "status", "reason"]
-    return ["## Not done", tabulate(table, headers=heads, tablefmt="github", disable_numparse=True)]
+    return [tabulate(table, headers=heads, tablefmt="github", disable_numparse=True)]
 
 
 def _fixed(value: float, places: int) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from leaderboards import COLUMNS
@@ -18,6 +19,7 @@ DIGITS = 8
 SCORE = ("metric", "value", "se", "undefined")
 CELL = tuple(c for c in COLUMNS if c not in SCORE)
 NUMBERS = ("value", "se", "n_train", "n_holdout")
+KEY = ("dataset", "generator", "replicate", "metric")
 
 
 class ScoresError(ValueError):
@@ -55,6 +57,43 @@ def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not text in UTF-8"
         raise ScoresError(f"{path}: {why}") from error
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The frame of a user's own long table of scores, CSV or parquet: dataset, generator, replicate, metric, value.
+
+    Further columns are not read. A blank value is an undefined score. Raises ScoresError.
+    """
+    try:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' parsing errors are ValueErrors
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "not a table"
+        raise ScoresError(f"{path}: {why}, expected a CSV or parquet file of scores") from error
+    lacks = [c for c in (*KEY, "value") if c not in table]
+    if lacks:
+        raise ScoresError(f"{path}: no column '{lacks[0]}', expected dataset, generator, replicate, metric, value")
+    if table.empty:
+        raise ScoresError(f"{path}: no rows, expected one per dataset, generator, replicate and metric")
+    value, replicate = (pd.to_numeric(table[c], errors="coerce") for c in ("value", "replicate"))
+    faults = {
+        "value is no finite number": (value.isna() & table["value"].notna()) | np.isinf(value),
+        "replicate is no whole number from 0": replicate.isna() | (replicate % 1 != 0) | (replicate < 0),
+        **{f"{c} is blank": table[c].isna() for c in ("dataset", "generator", "metric")},
+    }
+    for fault, bad in faults.items():
+        if bad.any():
+            raise ScoresError(f"{path}: row {int(bad.to_numpy().argmax()) + 1}: {fault}")
+    table = table.assign(value=value.astype(float), replicate=replicate.astype(int))
+    twice = table.duplicated(list(KEY))
+    if twice.any():
+        raise ScoresError(f"{path}: row {int(twice.to_numpy().argmax()) + 1}: this score stands there before")
+    texts = {c: table[c].astype(str) for c in ("dataset", "generator", "metric")}
+    undefined = np.where(table["value"].isna(), f"no value in {path.name}", "")
+    blank = {"shape": "", "subset": "", "untuned_of": "", "tuning": None, "se": np.nan, "n_train": np.nan}
+    return table.assign(
+        **blank, **texts, n_holdout=np.nan, arm_of=texts["generator"], native=True, reference=False, status="done",
+        reason="", undefined=undefined,
+    )[COLUMNS].reset_index(drop=True)  # fmt: skip
 
 
 def _cells(frame: pd.DataFrame) -> list[dict[str, Any]]:

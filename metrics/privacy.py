@@ -51,13 +51,21 @@ def mia_tpr(t: Tables, *, seed: int) -> Score | Undefined:
     k = int(kept.sum()) // 2
     if k < FEWEST_FOR_TPR:
         return Undefined(f"{k} attacked subjects who are no members, fewer than {FEWEST_FOR_TPR}")
-    attacks = [-_to_synth(t, seed)[kept][:, 0], _density(t, seed)]
+    attacks = [score[kept] if len(score) > 2 * k else score for score in attack_scores(t, seed=seed).values()]
     member = np.arange(2 * k) < k
     w = attack_weights(k, seed)
     values = np.max([_tpr(a, member[None, :] * w, ~member[None, :] * w) for a in attacks], axis=0)
     who = shuffled(k, seed)
     null = np.max([_tpr(a, who, ~who) for a in attacks], axis=0)
     return Score(float(values[0] - null.mean()), resample.spread(values), 2 * k)
+
+
+def attack_scores(t: Tables, *, seed: int) -> dict[str, np.ndarray]:
+    """What each of the two attacks says of those it is tried on, more where it takes a subject for a member.
+
+    "distance" (2k,) and "density" (2j,), j of the same k; the first half of each are members.
+    """
+    return {"distance": -_to_synth(t, seed)[:, 0], "density": _density(t, seed)}
 
 
 def mir_f1(t: Tables, *, seed: int) -> Score | Undefined:

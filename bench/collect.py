@@ -175,8 +175,8 @@ def render_file(path: Path, to: Path | None, *, as_json: bool = False) -> str:
         return text
     try:
         to.mkdir(parents=True, exist_ok=True)
-        for name, text in made.items():
-            write_text(to / name, text)
+        for name, content in made.items():
+            write_text(to / name, content)
         picture = ranking(Board(table), title=facts.get("title", "Board"), about=facts.get("about", ""))
         write_bytes(to / "board.png", picture)
     except OSError as error:

@@ -112,7 +112,8 @@ def card_text(cell: Cell, record: Record, source: Source, *, n: int, seed: int) 
         f"{ACCESS.get(source.row.access, OWN)}" + (f"; licence: {source.row.licence}" if source.row.licence else ""),
         f"- parameters: `{json.dumps(facts['params'], sort_keys=True)}`" + (" (tuned)" if facts.get("tuned") else ""),
     ]
-    scores = [(name, s) for name, s in record.scores.items() if "/" not in name]
+    off = f"not defined on {facts['shape']}"
+    scores = [(k, s) for k, s in record.scores.items() if "/" not in k and s.get("undefined") != off]
     listed = {f: [_line(k, s) for k, s in scores if METRICS[k].family == f] for f in ("fidelity", "utility", "privacy")}
     parts = ["# Card of a synthetic table", *about, "## Privacy", *alarms(record.scores), _table(listed["privacy"])]
     parts += ["## Fidelity and utility", _table([*listed["fidelity"], *listed["utility"]])]

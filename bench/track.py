@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
 
 from bench.errors import BenchError
 from bench.mirror import Run, runs
@@ -33,6 +34,7 @@ SETTINGS = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # so that its pages are those of trained models
+MEANS = "tags.kind = 'mean over replicates'"
 LONGEST = 5_000  # characters of a tag or a parameter
 
 
@@ -72,8 +74,26 @@ def serve(store: Store, host: str, port: int) -> None:
     _settle()
     command = ["mlflow", "server", "--backend-store-uri", default_uri(store), "--default-artifact-root",
                str(store.artifacts), "--host", host, "--port", str(port), "--workers", "1"]  # fmt: skip
-    print(f"MLflow on http://{host}:{port} (end with Ctrl-C)", flush=True)
+    print(f"MLflow on http://{host}:{port} (end with Ctrl-C)")
+    for name, link in links(store, host, port).items():
+        print(f"  compare generators, suite {name}: {link}")
+    sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", *command])
+
+
+def links(store: Store, host: str, port: int) -> dict[str, str]:
+    """Suite -> address of MLflow's table of its generators' means, best fidelity first."""
+    from mlflow import MlflowClient
+
+    search = urlencode(
+        {"searchFilter": MEANS, "orderByKey": "metrics.`fidelity`", "orderByAsc": "false"}, quote_via=quote
+    )
+    found = MlflowClient(tracking_uri=default_uri(store)).search_experiments()
+    return {
+        e.name: f"http://{host}:{port}/#/experiments/{e.experiment_id}/runs?{search}"
+        for e in reversed(found)
+        if e.experiment_id != "0"
+    }
 
 
 class Background:

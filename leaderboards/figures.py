@@ -300,7 +300,8 @@ def _marker(name: str, i: int, p: Mapping[str, Any], across: str, up: str) -> di
     hover = f"{name}<br>{across} %{{x:.2f}}, {up} %{{y:.2f}}"
     hover += "" if p["cost_s"] is None else f"<br>{p['cost_s']:.3g} s to fit and draw 1,000"
     bars = {"error_x": plots.error(x, xs), "error_y": plots.error(y, ys)}
-    trace = {"type": "scatter", "name": name, "x": [x], "y": [y], **bars, "meta": ALL, "hovertemplate": f"{hover}<extra></extra>"}  # fmt: skip
+    trace = {"type": "scatter", "name": name, "meta": ALL, "x": [x], "y": [y], **bars}
+    trace["hovertemplate"] = f"{hover}<extra></extra>"
     if p["reference"]:
         marker = {"color": GREY, "symbol": "x", "size": 9}
         return {**trace, "mode": "markers+text", "text": [name], "textposition": "top center", "marker": marker,

@@ -5,6 +5,8 @@ and n train subjects (Nadeau and Bengio 2003); with J = 1 it is the score's own 
 are never added. Where neither is known there is a mean and no interval.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -75,3 +77,16 @@ def intervals(frame: pd.DataFrame, keys: list[str], value: str, error: str) -> p
     half = quantile(j) * se
     out = {"mean": mean, "se": se, "low": mean - half, "high": mean + half, "replicates": j}
     return pd.DataFrame(out, index=found.index)
+
+
+def holm(p: Iterable[float]) -> np.ndarray:
+    """p values corrected for their number by Holm (1979); NaN stays, and does not count.
+
+    >>> holm([0.01, 0.04, 0.03, float("nan")]).round(3)
+    array([0.03, 0.06, 0.06,  nan])
+    """
+    out = np.array(list(p), dtype=float)
+    known = np.flatnonzero(~np.isnan(out))
+    order = known[np.argsort(out[known], kind="stable")]
+    out[order] = np.minimum(np.maximum.accumulate(out[order] * np.arange(len(order), 0, -1)), 1)
+    return out

@@ -4,7 +4,6 @@ Unranked rows take no part. Scores are rounded to nine decimals first, so that e
 frame's rows.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from leaderboards import elo
-from leaderboards.intervals import satterthwaite, standard_error
+from leaderboards.intervals import holm, satterthwaite, standard_error
 from leaderboards.rank import CLIP, Board
 
 LEVEL = 0.05
@@ -216,19 +215,6 @@ class Standing:
         found = np.ones((g, g))
         found[i, j] = found[j, i] = holm([signed_rank(d) for d in (self.filled[:, i] - self.filled[:, j]).T])
         return pd.DataFrame(found, index=self.generators, columns=self.generators)
-
-
-def holm(p: Iterable[float]) -> np.ndarray:
-    """p values corrected for their number by Holm (1979); NaN stays, and does not count.
-
-    >>> holm([0.01, 0.04, 0.03, float("nan")]).round(3)
-    array([0.03, 0.06, 0.06,  nan])
-    """
-    out = np.array(list(p), dtype=float)
-    known = np.flatnonzero(~np.isnan(out))
-    order = known[np.argsort(out[known], kind="stable")]
-    out[order] = np.minimum(np.maximum.accumulate(out[order] * np.arange(len(order), 0, -1)), 1)
-    return out
 
 
 def signed_rank(d: np.ndarray) -> float:

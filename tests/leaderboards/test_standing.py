@@ -10,9 +10,9 @@ from test_boards import BASE, frame, scores, tuned
 
 from leaderboards import board_pictures, elo, render
 from leaderboards.choices import front, sensitivity
-from leaderboards.intervals import intervals, pooled
+from leaderboards.intervals import holm, intervals, pooled
 from leaderboards.rank import Board
-from leaderboards.standing import Standing, holm, letters, signed_rank
+from leaderboards.standing import Standing, letters, signed_rank
 from leaderboards.standing_tables import section
 
 # Stigler (1994), citations among journals as in the vignette of BradleyTerry2: row is cited, column cites

@@ -123,7 +123,7 @@ def _parent(board: Board, members: list[Member], suite: Suite, store: Store) -> 
 def _board(board: Board, suite: Suite, store: Store, boards: Mapping[str, Path]) -> Run:
     """The run of the boards: family means as metrics, the ranking as a table that the pages show, the report."""
     texts = {name: path.read_text(encoding="utf-8") for name, path in boards.items()}
-    page = current(suite, store, texts["scores.json"])
+    page = current(suite, store, texts.get("scores.json", ""))
     places = board.places.rank(method="min")
     metrics, rows = {}, []
     for g in board.order:

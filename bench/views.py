@@ -136,12 +136,17 @@ def _marginals(t: Tables, fewest: int) -> Iterator[dict[str, Any]]:
             middle, reach = values["train"].mean(), REACH * (values["train"].std() or 1.0)
             k = int(np.clip(len(values["holdout"].index.unique(0)) // PER_BIN, *BINS))
             edges = np.linspace(middle - reach, middle + reach, k + 1)
-            kind, at = "number", (edges[1:] + edges[:-1]) / 2
+            kind, at = "number", list((edges[1:] + edges[:-1]) / 2)
             places = {name: np.searchsorted(edges, v.to_numpy(), side="right") - 1 for name, v in values.items()}
         else:
             kind, at = "level", [str(level) for level in values["train"].cat.categories]
             places = {name: v.cat.codes.to_numpy() for name, v in values.items()}
         shares = {name: _shares(places[name], values[name].index, len(at), fewest) for name in ("holdout", "synth")}
+        if kind == "level":  # the name of a level that few have would be theirs
+            kept = [i for i, share in enumerate(shares["holdout"]) if share is not None]
+            at, shares = [at[i] for i in kept], {name: [found[i] for i in kept] for name, found in shares.items()}
+        if not at:
+            continue
         yield {"name": column, "kind": kind, "at": at, **shares}
 
 
@@ -189,7 +194,8 @@ def _correlation(t: Tables, fewest: int) -> dict[str, Any]:
 
     tables = {name: _numbers(t, name) for name in ("train", "holdout", "synth")}
     steady = [c for c in tables["train"] if tables["holdout"][c].std() == 0]
-    rare = [c for c in t.ever if c in tables["holdout"] and tables["holdout"][c].sum() < fewest]
+    having = (tables["holdout"] != 0).groupby(level="subject").any().sum()
+    rare = list(having.index[having < fewest])
     spread = tables["train"].std().drop([*steady, *rare], errors="ignore")
     flags = [c for c in spread.index if c in t.ever]
     kept = set(spread[flags].sort_values(ascending=False, kind="stable").index[:WIDEST]) if flags else set(spread.index)

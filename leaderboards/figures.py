@@ -338,7 +338,8 @@ def _band(time: Any, found: View, name: str, colour: str, dash: str, meta: str, 
     out = [{**middle, "showlegend": k == 0, **plots.place(k)}]
     for sign in (-1, 1):
         edge = [
-            None if m is None or s is None else m + sign * s for m, s in zip(found["mean"], found["sd"], strict=True)
+            None if m is None or s is None else round(m + sign * s, 6)
+            for m, s in zip(found["mean"], found["sd"], strict=True)
         ]
         line = {"color": colour, "dash": "dot", "width": 1}
         out.append({**middle, "y": edge, "line": line, "showlegend": False, "hoverinfo": "skip", **plots.place(k)})

@@ -97,7 +97,7 @@ def _section(s: Section) -> str:
     parts = [f'<section id="{_id(s.title)}">', f"<h2>{escape(s.title)}</h2>", s.before, html(s.text) if s.text else ""]
     parts += [_still(*still) for still in s.stills]
     if len(s.picks) > 1:
-        options = "".join(f"<option>{escape(p)}</option>" for p in s.picks)
+        options = "".join(f'<option value="{escape(p)}">{escape(p)}</option>' for p in s.picks)
         parts.append(f'<p class="controls"><label>Figures of <select>{options}<option value="*">all</option></select>'
                      "</label></p>")  # fmt: skip
     parts += [_figure(f, s.title) for f in s.figures]

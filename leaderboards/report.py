@@ -77,7 +77,7 @@ def _ranking(board: Board, costs: pd.DataFrame) -> str:
                 row.append((f"{spent.loc[g, c]:,.3g}", spent.loc[g, c]) if known else "–")
         rows.append(row)
         kinds.append("reference" if mine["reference"].any() else "untuned" if (mine["untuned_of"] != "").any() else "")
-    return table(heads, rows, id="board", kinds=kinds)
+    return table(heads, rows, id="ranking", kinds=kinds)
 
 
 def _filter() -> str:

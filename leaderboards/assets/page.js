@@ -38,7 +38,7 @@ document.querySelectorAll("table").forEach((table) => {
 
 const filter = document.getElementById("filter");
 if (filter) {
-  const rows = [...document.querySelectorAll("#board tbody tr")];
+  const rows = [...document.querySelectorAll("#ranking tbody tr")];
   const apply = () => {
     const words = filter.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
     rows.forEach((row) => {

@@ -45,6 +45,7 @@ StudiesOpt = Annotated[
         help="Database of tuning studies: sqlite:///FILE or postgresql://...; a file in the store if none.",
     ),
 ]  # fmt: skip
+ReplicatesOpt = Annotated[int, typer.Option("--replicates", min=0, help="Replicates; 0: the suite's.")]
 HERE = Path("bench-store")
 
 
@@ -59,6 +60,7 @@ def run(
         str, typer.Option(help="Only these datasets of the suite (comma-separated, without cuts).")
     ] = "",
     generators: Annotated[str, typer.Option(help="Only these generators of the suite (comma-separated).")] = "",
+    replicates: ReplicatesOpt = 0,
     studies: StudiesOpt = "",
     tracking_uri: UriOpt = None,
     track: Annotated[bool, typer.Option("--track/--no-track", help="Mirror to MLflow.")] = True,
@@ -67,8 +69,8 @@ def run(
     from bench.sweep import sweep
 
     code = sweep(
-        _suite(suite), _open(store), _folder(data), workers=workers, retry=_list(retry), datasets=_list(datasets),
-        labels=_list(generators), uri=tracking_uri, track=track, studies=studies,
+        _suite(suite, replicates), _open(store), _folder(data), workers=workers, retry=_list(retry),
+        datasets=_list(datasets), labels=_list(generators), uri=tracking_uri, track=track, studies=studies,
     )  # fmt: skip
     raise typer.Exit(code)
 
@@ -289,12 +291,11 @@ def check(
     scores: Annotated[
         Path | None, typer.Option(help="Compare this table of scores (scores.json, CSV or parquet), not the store's.")
     ] = None,
-    metrics: Annotated[
-        str, typer.Option(help="At most eight metrics (comma-separated); the reference's if none.")
-    ] = "",
+    metrics: Annotated[str, typer.Option(help="At most eight (comma-separated); the reference's if none.")] = "",
     update: Annotated[str, typer.Option(help="Make these scores the reference, for the reason given here.")] = "",
     markdown: Annotated[Path | None, typer.Option(help="Also write the table here, for a pull request.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML here.")] = None,
+    replicates: ReplicatesOpt = 0,
     store: StoreOpt = HERE,
     data: DataOpt = None,
 ) -> None:
@@ -303,8 +304,8 @@ def check(
     from bench.check import check as compare
 
     code = compare(
-        _suite(suite), _look(store), _folder(data), against=against, scores=scores, update=update, markdown=markdown,
-        junit=junit, metric_names=_list(metrics),
+        _suite(suite, replicates), _look(store), _folder(data), against=against, scores=scores, update=update,
+        markdown=markdown, junit=junit, metric_names=_list(metrics),
     )  # fmt: skip
     raise typer.Exit(code)
 
@@ -456,10 +457,12 @@ def data_check(
 # --- arguments ---
 
 
-def _suite(name: str) -> Suite:
+def _suite(name: str, replicates: int = 0) -> Suite:
+    """replicates: in the place of the suite's own; 0: its own."""
     from bench.suite import find_suite
 
-    return find_suite(name)
+    found = find_suite(name)
+    return found.model_copy(update={"replicates": replicates}) if replicates else found
 
 
 def _open(root: Path) -> Store:

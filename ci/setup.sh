@@ -12,9 +12,3 @@ if [ ! -x .venv/bin/bench ] || [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; the
     echo "$want" > "$stamp"
 fi
 export PATH="$PWD/.venv/bin:$PATH"
-
-# in CI alone: a PostgreSQL server for the test of studies in a database, which is skipped where there is none
-if [ -n "${CI:-}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
-    { timeout 120 apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; } >/dev/null 2>&1 \
-        || echo "PostgreSQL cannot be installed: its test will be skipped"
-fi

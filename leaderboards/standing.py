@@ -99,7 +99,7 @@ class Standing:
         shared = self.shared.to_numpy()
         errors[:, shared[i] | shared[j]] = np.nan
         gaps = self.gaps.to_numpy()
-        mean = np.where(gaps[i] | gaps[j], np.nan, means.mean(axis=0))
+        mean = np.where(gaps[i] | gaps[j], np.nan, means.mean(axis=0) if len(means) else np.nan)
         se, df = satterthwaite(np.where(np.isnan(mean), np.nan, errors), n)
         half = stats.t.ppf(0.975, df) * se
         ratio = np.where(se > 0, np.abs(mean) / np.where(se > 0, se, 1), np.where(mean == 0, 0, np.inf))

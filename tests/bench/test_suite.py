@@ -21,7 +21,7 @@ def suite(folder: Path, text: str):
 
 
 def test_packaged_suites_are_sound() -> None:
-    assert known_suites() == ["codes", "frauds", "full", "guided", "guides", "open", "rare", "smoke"]
+    assert known_suites() == "ci codes frauds full guided guides open rare smoke survey".split()
     for name in known_suites():
         found = find_suite(name)
         assert found.name == name
@@ -140,3 +140,18 @@ def test_rows_of_one_generator_are_arms_of_its_first(tmp_path: Path) -> None:
     assert [arm_of[name] for name in ("copycat", "tardiff", "tardiff guided", "tardiff label")] == [
         "copycat", "tardiff", "tardiff", "tardiff",
     ]  # fmt: skip
+
+
+def test_a_suite_of_native_combinations_alone(tmp_path: Path) -> None:
+    text = 'name = "n"\ndatasets = ["breast-cancer", "sim-icu"]\ngenerators = ["copycat", "ou", "tardiff"]\n'
+    everything = find_suite(str(write(tmp_path / "n.toml", text)))
+    native = find_suite(str(write(tmp_path / "n.toml", text + "native = true\n")))
+    assert len(list(cells(everything, None))) == 6
+    kept = {(cell.dataset, cell.generator): cell.key for cell, _, _ in cells(native, None)}
+    assert set(kept) == {
+        ("breast-cancer", "copycat"),
+        ("breast-cancer", "ou"),
+        ("sim-icu", "copycat"),
+        ("sim-icu", "tardiff"),
+    }
+    assert set(kept.values()) < {cell.key for cell, _, _ in cells(everything, None)}  # the same cells

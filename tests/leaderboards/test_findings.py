@@ -29,7 +29,7 @@ def said(found: Board) -> dict[str, str]:
 
 def test_who_leads_and_who_cannot_be_told_from_it() -> None:
     near = {k: values[::-1] for k, values in over_replicates(0.201, 0.799, 0.001).items()}
-    found = said(board(good=over_replicates(0.2, 0.8, 0.0), near=near, poor=over_replicates(0.7, 0.55, 0.0)))
+    found = said(board(good=over_replicates(0.2, 0.8, 0.0), near=near, poor=over_replicates(0.7, 0.55, 0.1)))
     text = found["Fidelity"]
     assert text.startswith(" `good` has the highest mean, 0.75 (0.7")
     assert "over 2 datasets; not to be told apart from it: `near`; below it: `poor`, the nearest by 0.62." in text

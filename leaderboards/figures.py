@@ -7,11 +7,12 @@ or to all; the page shows those of the generator that is picked.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import log10
+from math import isnan, log10
 from typing import Any
 
 from leaderboards import plots
 from leaderboards.pictures import BLUE, GREY
+from leaderboards.standing import Standing
 
 View = Mapping[str, Any]
 Views = Mapping[str, View]  # by generator
@@ -288,6 +289,27 @@ def pareto(points: Mapping[str, Mapping[str, Any]], across: str, up: str) -> Fig
     layout = plots.layout(xaxis=plots.axis(f"{across} ↑"), yaxis=plots.axis(f"{up} ↑"), height=500)
     layout["legend"] = {"orientation": "v", "itemsizing": "constant"}
     return Figure(f"pareto-{across}-{up}", f"{up.capitalize()} against {across}", about, data, layout, heads, rows)
+
+
+def duels(standings: Sequence[Standing]) -> list[Figure]:
+    """How often each generator beats each other, by family, as a map; none where there are fewer than two."""
+    out = []
+    for standing in standings:
+        rates = standing.win_rates
+        if len(rates) < 2 or not standing.datasets:
+            continue
+        z = [[None if isnan(x) else round(float(x), 4) for x in row] for row in rates.to_numpy()]
+        names = list(rates)
+        data = {"type": "heatmap", "x": names, "y": names, "z": z, "zmin": 0, "zmid": 0.5, "zmax": 1, "meta": ALL,
+                "colorscale": DIVERGING, "colorbar": {"title": {"text": "share won"}},
+                "hovertemplate": "%{y} beats %{x}: %{z:.0%}<extra></extra>"}  # fmt: skip
+        axis = {**plots.axis(""), "tickangle": -45}
+        layout = plots.layout(xaxis=axis, yaxis={**plots.axis(""), "autorange": "reversed"})
+        rows = [[name, *("" if x is None else f"{x:.0%}" for x in row)] for name, row in zip(names, z, strict=True)]
+        about = "Share of replicates in which the row beats the column, a mean over datasets that count equally."
+        title = f"{standing.family.capitalize()}: who beats whom"
+        out.append(Figure(f"duels-{standing.family}", title, about, [data], layout, ["beats", *names], rows))
+    return out
 
 
 # --- parts ---

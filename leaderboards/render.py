@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from leaderboards import arms, rare, standing_tables, tuning
 from leaderboards.rank import FAMILIES, Board
+from leaderboards.standing import Standing
 from metrics import METRICS
 
 # what a dataset's table shows, left to right, where it has values; the CSV holds everything
@@ -52,15 +53,17 @@ CONTROLS = {
     "boost_f1_score/xgb/oversampled/half/gain": "of oversampling",
     "boost_f1_score/xgb/0/best": "F1 at a moved threshold",
 }
-NOT_DONE, SURE = "Not done", "How sure is this order"
+NOT_DONE, SURE, SHAPES = "Not done", "How sure is this order", "By shape"
+FEW = 5  # replicates
 STATUSES = ("done", "failed", "timeout", "skipped", "missing")
 HOW_TO_READ = """\
 Family means: 0 is the floor reference (`marginal` or `uniform`; for privacy `copycat`), 1 the ceiling (`copycat`; for
 privacy an attack at chance), a mean over the scores that can tell good from bad on a dataset (each clipped to −1 to
 1.5), datasets counting equally. ± is the half-width of the 95 % interval. ↑ more is better, ↓ less. References, in
-italics, are lines to read the others by, never ranked. ° the generator was not made for this shape. (In brackets)
-resolution under 3: cannot tell good from bad here, not in the means. Distances to the nearest record are weak evidence
-of privacy: a low risk is no certificate."""
+italics, are lines to read the others by, never ranked. # is the rank in a family; generators with a letter in common
+cannot be told apart there. ° the generator was not made for this shape. (In brackets) resolution under 3: cannot tell
+good from bad here, not in the means. Distances to the nearest record are weak evidence of privacy: a low risk is no
+certificate."""
 
 
 def markdown(board: Board, *, title: str, about: str = "") -> str:
@@ -74,6 +77,7 @@ def markdown(board: Board, *, title: str, about: str = "") -> str:
 def sections(board: Board) -> dict[str, list[str]]:
     """What a board says, as Markdown by heading; under "" what stands first, and a heading for each dataset."""
     out = {"": [counts(board), _ranking(board), HOW_TO_READ], SURE: standing_tables.section(board)}
+    out[SHAPES] = _shapes(board)
     out |= {dataset: _dataset(board, dataset) for dataset in dict.fromkeys(board.frame["dataset"])}
     out[NOT_DONE] = _not_done(board)
     return {name: texts for name, texts in out.items() if texts}
@@ -145,22 +149,25 @@ def counts(board: Board) -> str:
     cells, status = board.cells, board.cells["status"].value_counts()
     said = ", ".join(f"{status[s]} {s}" for s in STATUSES if s in status)
     replicates = cells["replicate"].nunique()
-    one = " One replicate: intervals are a resampling of the holdout alone." if replicates == 1 else ""
+    few = " One replicate: intervals are a resampling of the holdout alone." if replicates == 1 else ""
+    if 1 < replicates < FEW:
+        few = f" {replicates} replicates are few: intervals are wide, and little can be told apart."
     return (
         f"{_many(cells['dataset'].nunique(), 'dataset')} × {_many(cells['generator'].nunique(), 'generator')} × "
-        f"{_many(replicates, 'replicate')} = {_many(len(cells), 'cell')}: {said}.{one}"
+        f"{_many(replicates, 'replicate')} = {_many(len(cells), 'cell')}: {said}.{few}"
     )
 
 
 def _ranking(board: Board) -> str:
     places = board.places.rank(method="min")
+    letters = {f: Standing(board, f).letters for f in FAMILIES}
     table = []
     for name in board.order:
         mine = board.cells[board.cells["generator"] == name]
         place = "" if pd.isna(places[name]) else f"{places[name]:.0f}"
         done = f"{(mine['status'] == 'done').sum()}/{len(mine)}"
-        shown = [family(board, name, f) for f in FAMILIES]
-        table.append([place, _label(mine), *shown, done])
+        shown = [f"{family(board, name, f)} {letters[f].get(name, '')}".rstrip() for f in FAMILIES]
+        table.append([place, _label(mine, "" if mine["native"].any() else " °"), *shown, done])
     heads = ["", "generator", *(f"{f} ↑" for f in FAMILIES), "cells done"]
     align = ("right", "left", "right", "right", "right", "right")
     text = tabulate(table, headers=heads, tablefmt="github", disable_numparse=True, colalign=align)
@@ -170,6 +177,19 @@ def _ranking(board: Board) -> str:
         return f"{text}\n\n– no mean, for all alike: {next(iter(reasons.values()))}."
     said = "; ".join(f"`{g}`: {why}" for g, why in reasons.items())
     return f"{text}\n\n– no mean: {said}." if said else text
+
+
+def _shapes(board: Board) -> list[str]:
+    """The ranking over the datasets of each shape, where there are several."""
+    frame = board.frame
+    names = frame.drop_duplicates("dataset").groupby("shape", sort=False)["dataset"].agg(list)
+    if len(names) < 2:
+        return []
+    parts = []
+    for shape, datasets in names.items():
+        here = Board(frame[frame["shape"] == shape])
+        parts += [f"### {shape}", f"Over {', '.join(datasets)}.", _ranking(here)]
+    return parts
 
 
 def _many(n: int, what: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +19,6 @@ from leaderboards.render import KEY
 from leaderboards.standing import Standing
 from metrics import METRICS
 
-FEWEST_DATASETS = 3  # for a diagram of ranks over datasets
 FOLDED = 10  # rows of a table beside the first that stands open
 COSTS = {"tune_s": "tune, s", "fit_s": "fit, s", "sample_s_per_1k": "draw 1,000, s", "peak_memory_mb": "memory, MiB"}
 Views = Mapping[str, Mapping[str, Mapping[str, Any]]]  # dataset -> generator -> view
@@ -28,13 +28,14 @@ def report(board: Board, costs: pd.DataFrame, views: Views, *, title: str, about
     """The page. costs: the frame of bench/collect.py's `cost_frame`. views: of bench/views.py, of some replicate.
     mark: see `page`."""
     said = render.sections(board)
-    first, sure = said.pop(""), said.pop(render.SURE, [])
-    off = said.pop(render.NOT_DONE, [])
+    first, sure, shapes, off = (said.pop(k, []) for k in ("", render.SURE, render.SHAPES, render.NOT_DONE))
+    standings = [Standing(board, family) for family in FAMILIES]
     parts = [
         Section("Findings", "\n".join(f"- {sentence}" for sentence in findings.sentences(board))),
-        Section("Board", f"{first[0]}\n\n{render.HOW_TO_READ}", before=_filter() + _ranking(board, costs)),
+        Section("Board", f"{first[0]}\n\n{render.HOW_TO_READ}", before=_filter() + _ranking(board, standings, costs)),
         Section("Trade-offs", figures=_pareto(board, costs)),
-        Section(render.SURE, "\n\n".join(sure), stills=_diagrams(board)),
+        Section(render.SURE, "\n\n".join(sure), figures.duels(standings), stills=_diagrams(standings)),
+        Section(render.SHAPES, "\n\n".join(shapes)),
     ]
     for dataset, texts in said.items():
         here = views.get(dataset, {})
@@ -43,7 +44,8 @@ def report(board: Board, costs: pd.DataFrame, views: Views, *, title: str, about
         whole = [text for text in texts if text]
         beside = [text for text in whole[2:] if text.count("\n|") > FOLDED]
         text = "\n\n".join(text for text in whole if text not in beside)
-        folds = [(f"{re.split('[:.,]', text)[0]}: tables", text) for text in beside]
+        folds = [("Tuned parameters", _tuned(board, dataset))] if board.cells["tuning"].notna().any() else []
+        folds += [(f"{re.split('[:.,]', text)[0]}: tables", text) for text in beside]
         parts.append(Section(dataset, text, made, picks, folds=folds))
     parts += [Section("Cost", _costs(costs)), Section("Scores in short", _glossary(board))]
     parts += [Section(render.NOT_DONE, "\n\n".join(off))] if off else []
@@ -51,10 +53,10 @@ def report(board: Board, costs: pd.DataFrame, views: Views, *, title: str, about
     return page(title, about, shown, foot=foot, mark=mark)
 
 
-def _ranking(board: Board, costs: pd.DataFrame) -> str:
+def _ranking(board: Board, standings: list[Standing], costs: pd.DataFrame) -> str:
     """The board as a table that can be sorted and filtered."""
     spent = costs.groupby("generator")[[c for c in COSTS if c in costs]].mean() if len(costs) else pd.DataFrame()
-    letters = {f: Standing(board, f).letters for f in FAMILIES}
+    letters = {s.family: s.letters for s in standings}
     heads = ["", "generator"]
     for family in FAMILIES:
         heads += [f"{family} ↑", "group"]
@@ -120,15 +122,24 @@ def _known(value: float) -> float | None:
     return None if pd.isna(value) else float(value)
 
 
-def _diagrams(board: Board) -> list[tuple[str, bytes, str]]:
+def _diagrams(standings: list[Standing]) -> list[tuple[str, bytes, str]]:
     """Critical-difference diagrams, where there are datasets enough to rank over."""
     out = []
-    for family in FAMILIES:
-        standing = Standing(board, family)
-        if len(standing.matrix) >= FEWEST_DATASETS and standing.matrix.shape[1] >= 3:
+    for standing in standings:
+        if standing.critical is not None:
             about = "Mean ranks over datasets, the best to the left; a bar joins generators that cannot be told apart."
-            out.append((f"{family.capitalize()}: mean ranks", critical(standing, title=""), about))
+            out.append((f"{standing.family.capitalize()}: mean ranks", critical(standing, title=""), about))
     return out
+
+
+def _tuned(board: Board, dataset: str) -> str:
+    """What each tuned cell of a dataset took."""
+    cells = board.cells[(board.cells["dataset"] == dataset) & board.cells["tuning"].notna()]
+    rows = [
+        f"| {c['generator']} | {c['replicate']} | `{json.dumps(c['tuning']['params'], sort_keys=True)}` |"
+        for c in cells.to_dict("records")
+    ]
+    return "\n".join(["| generator | replicate | parameters |", "|---|---|---|", *rows])
 
 
 def _costs(costs: pd.DataFrame) -> str:

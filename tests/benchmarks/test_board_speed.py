@@ -1,15 +1,22 @@
-"""The bootstrap of Elo ratings at the size of a large public board, against one fit a draw in plain loops."""
+"""The bootstrap of Elo ratings at the size of a large public board, against plain loops; a whole board and its page."""
 
 import time
 
 import numpy as np
+import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
-from leaderboards import elo
+from leaderboards import COLUMNS, elo, render
+from leaderboards.rank import Board
+from leaderboards.report import report
+from leaderboards.scores import from_text, to_text
+from metrics import METRICS
 
 DATASETS, GENERATORS, REPLICATES, DRAWS = 51, 84, 16, 1000
 LOOPED = 20  # draws of the plain loop, whose time is scaled up to all
 MOST_S = 3.0
+BOARD_S = 10.0
+LEVELS = {"copycat": 1.0, "marginal": 0.2, "uniform": 0.1} | {f"g{i}": 0.3 + 0.05 * i for i in range(9)}
 
 
 def drawn() -> np.ndarray:
@@ -69,3 +76,35 @@ def test_elo_with_intervals_against_one_fit_a_draw(benchmark) -> None:
     assert quick < MOST_S
     assert slow["plain"] > 2 * quick
     assert slow["regression"] > 10 * quick
+
+
+def whole() -> pd.DataFrame:
+    """A frame of 12 generators, 12 datasets, 10 replicates and 45 scores that have resolution."""
+    rng = np.random.default_rng(1)
+    names = [f"{m}/{i}" if i else m for m in METRICS for i in range(2)][:45]
+    upwards = {m: METRICS[m.split("/")[0]].up != (METRICS[m.split("/")[0]].family == "privacy") for m in names}
+    keys = pd.MultiIndex.from_product([[f"d{i}" for i in range(12)], LEVELS, range(10), names])
+    rows = keys.to_frame(index=False, name=["dataset", "generator", "replicate", "metric"])
+    level = rows["generator"].map(LEVELS).to_numpy()
+    value = np.where(rows["metric"].map(upwards), level, 1 - level) + rng.normal(0, 0.02, len(rows))
+    return rows.assign(
+        shape="table", subset="", arm_of=rows["generator"], untuned_of="", tuning=None, native=True, status="done",
+        reference=rows["generator"].isin(["copycat", "marginal", "uniform"]), reason="", value=value, se=0.02,
+        undefined="", n_train=800.0, n_holdout=200.0,
+    )[COLUMNS]  # fmt: skip
+
+
+def test_a_board_of_twelve_by_twelve(benchmark) -> None:
+    """From scores to the file of scores and back, and to Markdown, CSV, JSON and the page."""
+    frame = whole()
+
+    def made() -> tuple[str, ...]:
+        board = Board(from_text(to_text(frame))[0])
+        page = report(board, pd.DataFrame(), {}, title="t", about="", foot="", mark="")
+        return render.markdown(board, title="t"), render.csv(board), render.as_json(board, title="t"), page
+
+    found = benchmark.pedantic(made, rounds=1)
+    benchmark.extra_info |= {
+        f"{name}, characters": len(text) for name, text in zip("md csv json html".split(), found, strict=True)
+    }
+    assert benchmark.stats["min"] < BOARD_S

@@ -189,7 +189,7 @@ def _series(t: Tables, data: Data, fewest: int, *, shareable: bool) -> Iterator[
 
 
 def _correlation(t: Tables, fewest: int) -> dict[str, Any]:
-    """Pearson correlations of synth less those of holdout, between the columns that vary most in train."""
+    """Pearson correlations of synth less those of holdout: of numbers, and of the flags that vary most in train."""
     import numpy as np
 
     tables = {name: _numbers(t, name) for name in ("train", "holdout", "synth")}
@@ -197,9 +197,10 @@ def _correlation(t: Tables, fewest: int) -> dict[str, Any]:
     having = (tables["holdout"] != 0).groupby(level="subject").any().sum()
     rare = list(having.index[having < fewest])
     spread = tables["train"].std().drop([*steady, *rare], errors="ignore")
-    flags = [c for c in spread.index if c in t.ever]
-    kept = set(spread[flags].sort_values(ascending=False, kind="stable").index[:WIDEST]) if flags else set(spread.index)
-    names = [c for c in spread.index if c in kept or c not in flags][:WIDEST]
+    flags = spread[[c for c in spread.index if c in t.ever]].sort_values(ascending=False, kind="stable").index
+    numbers = [c for c in spread.index if c.removesuffix(" count") not in flags]
+    chosen = {*[*numbers, *flags][:WIDEST]}
+    names = [c for c in spread.index if c in chosen]
     if len(names) < 2:
         return {}
     with np.errstate(invalid="ignore", divide="ignore"):

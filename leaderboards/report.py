@@ -44,7 +44,7 @@ def report(board: Board, costs: pd.DataFrame, views: Views, *, title: str, about
         whole = [text for text in texts if text]
         beside = [text for text in whole[2:] if text.count("\n|") > FOLDED]
         text = "\n\n".join(text for text in whole if text not in beside)
-        folds = [("Tuned parameters", _tuned(board, dataset))] if board.cells["tuning"].notna().any() else []
+        folds = [("Tuned parameters", tuned)] if (tuned := _tuned(board, dataset)) else []
         folds += [(f"{re.split('[:.,]', text)[0]}: tables", text) for text in beside]
         parts.append(Section(dataset, text, made, picks, folds=folds))
     parts += [Section("Cost", _costs(costs)), Section("Scores in short", _glossary(board))]
@@ -133,13 +133,13 @@ def _diagrams(standings: list[Standing]) -> list[tuple[str, bytes, str]]:
 
 
 def _tuned(board: Board, dataset: str) -> str:
-    """What each tuned cell of a dataset took."""
+    """What each tuned cell of a dataset took, "" where there is none."""
     cells = board.cells[(board.cells["dataset"] == dataset) & board.cells["tuning"].notna()]
     rows = [
         f"| {c['generator']} | {c['replicate']} | `{json.dumps(c['tuning']['params'], sort_keys=True)}` |"
         for c in cells.to_dict("records")
     ]
-    return "\n".join(["| generator | replicate | parameters |", "|---|---|---|", *rows])
+    return "\n".join(["| generator | replicate | parameters |", "|---|---|---|", *rows]) if rows else ""
 
 
 def _costs(costs: pd.DataFrame) -> str:

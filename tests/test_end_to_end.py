@@ -265,12 +265,12 @@ generators = ["copycat", "fakes:Raises", "fakes:Sleeps", "fakes:EatsMemory", "fa
               "marginal"]
 metrics = ["tvd_gap", "ks_gap"]
 [limits]
-time_s = 30
+time_s = 15
 memory_mb = 900
 """
 REASONS = {
     "fakes:Raises": ("failed", "in fit: RuntimeError: this generator always fails"),
-    "fakes:Sleeps": ("timeout", "in fit: over the limit of 30 s"),
+    "fakes:Sleeps": ("timeout", "in fit: over the limit of 15 s"),
     "fakes:EatsMemory": ("failed", "MiB resident, the limit is 900 MiB"),
     "fakes:Crashes": ("failed", "in fit: Crashed: the process died of SIGSEGV"),
     "fakes:Exits": ("failed", "in fit: Exited: the process ended with code 7 and no record"),

@@ -77,22 +77,6 @@ def test_a_missing_value_or_error_gives_no_interval() -> None:
     assert np.isnan(alone["low"])
 
 
-@pytest.mark.parametrize("replicates", [3, 5])
-def test_the_interval_covers_the_mean_over_splits(replicates: int) -> None:
-    """Means of overlapping random fifths of one population: the interval covers the truth in 92 to 99 %."""
-    rng = np.random.default_rng(0)
-    n, hit = 400, 0
-    for _ in range(n):
-        population = rng.normal(size=500)
-        values = []
-        for _ in range(replicates):
-            order = rng.permutation(500)
-            values.append(population[order[:100]].mean())  # a fifth held out, splits overlapping
-        found = intervals(frame({"a": {"m": values}}, replicates=replicates), ["metric"], "value", "se").iloc[0]
-        hit += found["low"] <= 0 <= found["high"]
-    assert 0.92 <= hit / n <= 0.995
-
-
 # --- scales and families ---
 
 

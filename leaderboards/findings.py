@@ -15,7 +15,7 @@ from metrics import METRICS
 ATTACKS = {"mia_distance_auroc_gap": "distance", "mia_density_auroc_gap": "density"}
 GAIN = "boost_f1_score/xgb/100/half/gain"
 WEIGHTS = "boost_f1_score/xgb/weighted/half/gain"
-MOST = 6  # names in a list
+MOST = 12  # names in a list
 
 
 def sentences(board: Board) -> list[str]:
@@ -76,28 +76,29 @@ def _tradeoff(board: Board) -> Iterator[str]:
 
 def _members(board: Board) -> Iterator[str]:
     """Whose train can be told from people who were never in it."""
-    hit: dict[str, list[tuple[float, str]]] = {}
     ranked = [g for g in board.order if not board.unranked[g]]
     datasets = list(dict.fromkeys(board.frame["dataset"]))
-    looked = False
-    for g in ranked:
-        for dataset in datasets:
-            for metric, attack in ATTACKS.items():
-                if (dataset, g, metric) not in board.means:
-                    continue
-                looked = True
-                found = board.summary.loc[(dataset, g, metric)]
-                if found["low"] > 0:
-                    text = f"{attack} attack on {dataset}, {found['mean']:.2f}{_range(found)}"
-                    hit.setdefault(g, []).append((found["mean"], text))
-    for g, found in hit.items():
-        where = len({text.partition(" on ")[2].partition(",")[0] for _, text in found})
+    keys = [(d, g, m) for d in datasets for g in ranked for m in ATTACKS if (d, g, m) in board.means]
+    if not keys:
+        return
+    hit: dict[str, list[tuple[float, str, str]]] = {}
+    for dataset, g, metric in keys:
+        found = board.summary.loc[(dataset, g, metric)]
+        if found["low"] > 0:
+            text = f"{found['mean']:.2f}{_range(found)} by the {ATTACKS[metric]} attack on {dataset}"
+            hit.setdefault(g, []).append((found["mean"], dataset, text))
+    if hit:
+        said = [
+            f"`{g}` on {len({dataset for _, dataset, _ in found})} of {len(datasets)} datasets, at most {max(found)[2]}"
+            for g, found in sorted(hit.items(), key=lambda item: -max(item[1])[0])
+        ]
         yield (
-            f"**Members are found:** in samples of `{g}` an attack does better than chance on {where} of "
-            f"{len(datasets)} datasets; most: {max(found)[1]} (2·AUROC − 1; 0 is chance, 1 is a copy)."
+            f"**Members are found** by an attack, beyond its interval, in samples of {'; '.join(said)}. "
+            f"(2·AUROC − 1: 0 is chance, 1 a copy. Of {len(keys)} such intervals about {0.025 * len(keys):.0f} would lie "
+            f"above 0 by chance.)"
         )
     others = [g for g in ranked if g not in hit]
-    if looked and others:
+    if others:
         said = f"**Members are not found** by either attack, on any dataset, beyond its interval: {_list(others)}."
         yield f"{said} That is no certificate."
 

@@ -32,7 +32,7 @@ def report(board: Board, costs: pd.DataFrame, views: Views, *, title: str, about
     standings = [Standing(board, family) for family in FAMILIES]
     parts = [
         Section("Findings", "\n".join(f"- {sentence}" for sentence in findings.sentences(board))),
-        Section("Board", f"{first[0]}\n\n{render.HOW_TO_READ}", before=_filter() + _ranking(board, standings, costs)),
+        Section("Board", f"{first[0]}\n\n{render.HOW_TO_READ}", before=_ranking(board, standings, costs)),
         Section("Trade-offs", figures=_pareto(board, costs)),
         Section(render.SURE, "\n\n".join(sure), figures.duels(standings), stills=_diagrams(standings)),
         Section(render.SHAPES, "\n\n".join(shapes)),
@@ -79,16 +79,16 @@ def _ranking(board: Board, standings: list[Standing], costs: pd.DataFrame) -> st
                 row.append((f"{spent.loc[g, c]:,.3g}", spent.loc[g, c]) if known else "–")
         rows.append(row)
         kinds.append("reference" if mine["reference"].any() else "untuned" if (mine["untuned_of"] != "").any() else "")
-    return table(heads, rows, id="ranking", kinds=kinds)
-
-
-def _filter() -> str:
-    return (
-        '<form id="filter" class="controls"><input type="search" name="text" placeholder="filter by words" '
-        'aria-label="filter by words">'
-        '<label><input type="checkbox" name="reference" checked> references</label>'
-        '<label><input type="checkbox" name="untuned" checked> untuned</label><span class="count"></span></form>'
+    return _filter([kind for kind in ("reference", "untuned") if kind in kinds]) + table(
+        heads, rows, id="ranking", kinds=kinds
     )
+
+
+def _filter(kinds: list[str]) -> str:
+    """Controls over the ranking: words, and kinds of rows to show."""
+    boxes = "".join(f'<label><input type="checkbox" name="{kind}" checked> {kind} rows</label>' for kind in kinds)
+    words = '<input type="search" name="text" placeholder="filter by words" aria-label="filter by words">'
+    return f'<form id="filter" class="controls">{words}{boxes}<span class="count"></span></form>'
 
 
 def _pareto(board: Board, costs: pd.DataFrame) -> list[figures.Figure]:

@@ -44,8 +44,10 @@ def test_one_replicate_tells_nothing_apart() -> None:
 
 def test_members_that_are_found_are_an_alarm() -> None:
     found = said(board(leak=over_replicates(0.2, 0.8, 0.6), safe=over_replicates(0.2, 0.8, 0.0)))
-    assert "samples of `leak` an attack does better than chance on 2 of 2 datasets" in found["Members are found"]
-    assert "distance attack on" in found["Members are found"]
+    text = found["Members are found"]
+    assert "in samples of `leak` on 2 of 2 datasets, at most 0.60 (0.5" in text
+    assert "by the distance attack on" in text
+    assert "Of 4 such intervals about 0 would" in text
     assert ": `safe`. That is no certificate." in found["Members are not found"]
     assert "leak" not in found["Members are not found"]
 

@@ -88,14 +88,14 @@ def _members(board: Board) -> Iterator[str]:
             text = f"{found['mean']:.2f}{_range(found)} by the {ATTACKS[metric]} attack on {dataset}"
             hit.setdefault(g, []).append((found["mean"], dataset, text))
     if hit:
-        said = [
+        named = [
             f"`{g}` on {len({dataset for _, dataset, _ in found})} of {len(datasets)} datasets, at most {max(found)[2]}"
             for g, found in sorted(hit.items(), key=lambda item: -max(item[1])[0])
         ]
         yield (
-            f"**Members are found** by an attack, beyond its interval, in samples of {'; '.join(said)}. "
-            f"(2·AUROC − 1: 0 is chance, 1 a copy. Of {len(keys)} such intervals about {0.025 * len(keys):.0f} would lie "
-            f"above 0 by chance.)"
+            f"**Members are found** by an attack, beyond its interval, in samples of {'; '.join(named)}. "
+            "(2·AUROC − 1: 0 is chance, 1 a copy; by chance about "
+            f"{0.025 * len(keys):.0f} of {len(keys)} such intervals would lie above 0.)"
         )
     others = [g for g in ranked if g not in hit]
     if others:

@@ -47,7 +47,7 @@ def test_members_that_are_found_are_an_alarm() -> None:
     text = found["Members are found"]
     assert "in samples of `leak` on 2 of 2 datasets, at most 0.60 (0.5" in text
     assert "by the distance attack on" in text
-    assert "Of 4 such intervals about 0 would" in text
+    assert "by chance about 0 of 4 such intervals would" in text
     assert ": `safe`. That is no certificate." in found["Members are not found"]
     assert "leak" not in found["Members are not found"]
 

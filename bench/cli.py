@@ -6,15 +6,30 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from bench.arguments import (
+    HERE,
+    DataOpt,
+    JsonOpt,
+    ReplicatesOpt,
+    StoreOpt,
+    StudiesOpt,
+    SuiteArg,
+    SuiteOpt,
+    UriOpt,
+    data_folder,
+    key_values,
+    listed,
+    looked_at,
+    mirrored,
+    opened,
+    suite_named,
+    use_cores,
+)
 from bench.errors import BenchError, unknown
-
-if TYPE_CHECKING:
-    from bench.store import Store
-    from bench.suite import Suite
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,28 +40,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Datasets: which there are, and whether yours are whole.")
 app.add_typer(data_app, name="data")
-
-SuiteArg = Annotated[str, typer.Argument(help="A suite's name (see `bench list suites`) or the path of a TOML.")]
-SuiteOpt = Annotated[
-    str, typer.Option("--suite", help="A suite's name (see `bench list suites`) or the path of a TOML.")
-]
-StoreOpt = Annotated[Path, typer.Option("--store", envvar="BENCH_STORE", help="The store folder.")]
-DataOpt = Annotated[
-    Path | None, typer.Option("--data", envvar="BENCH_DATA", help="Folder with one folder per dataset.")
-]
-JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-UriOpt = Annotated[
-    str | None, typer.Option("--tracking-uri", help="An MLflow server; a SQLite file in the store if none.")
-]
-StudiesOpt = Annotated[
-    str,
-    typer.Option(
-        "--studies", envvar="BENCH_STUDIES",
-        help="Database of tuning studies: sqlite:///FILE or postgresql://...; a file in the store if none.",
-    ),
-]  # fmt: skip
-ReplicatesOpt = Annotated[int, typer.Option("--replicates", min=0, help="Replicates; 0: the suite's.")]
-HERE = Path("bench-store")
 
 
 @app.command()
@@ -69,8 +62,8 @@ def run(
     from bench.sweep import sweep
 
     code = sweep(
-        _suite(suite, replicates), _open(store), _folder(data), workers=workers, retry=_list(retry),
-        datasets=_list(datasets), labels=_list(generators), uri=tracking_uri, track=track, studies=studies,
+        suite_named(suite, replicates), opened(store), data_folder(data), workers=workers, retry=listed(retry),
+        datasets=listed(datasets), labels=listed(generators), uri=tracking_uri, track=track, studies=studies,
     )  # fmt: skip
     raise typer.Exit(code)
 
@@ -81,8 +74,8 @@ def plan(suite: SuiteOpt, store: StoreOpt = HERE, data: DataOpt = None, as_json:
     from bench import show
     from bench.sweep import plan_rows
 
-    found = _suite(suite)
-    rows = plan_rows(found, _look(store), _folder(data))
+    found = suite_named(suite)
+    rows = plan_rows(found, looked_at(store), data_folder(data))
     show.table(["dataset", "generator", "cells", "stored", "to run", "why not"], rows, as_json=as_json)
     if not as_json:
         total, stored, todo = (sum(int(row[i]) for row in rows) for i in (2, 3, 4))
@@ -95,10 +88,10 @@ def status(suite: SuiteOpt, store: StoreOpt = HERE, data: DataOpt = None, as_jso
     from bench import show
     from bench.collect import records
 
-    kept = _look(store)
+    kept = looked_at(store)
     heads = ["dataset", "generator", "replicate", "status", "reason", "log"]
     rows = []
-    for cell, _, record in records(_suite(suite), kept, _folder(data)):
+    for cell, _, record in records(suite_named(suite), kept, data_folder(data)):
         state, why = (record.status, record.reason) if record else ("missing", "not run yet")
         log = kept.log(cell.key)
         place = str(log) if why and log.exists() else ""
@@ -125,7 +118,7 @@ def board(
     if suite.endswith(".json"):
         scores = Path(suite)
     else:
-        scores = write_boards(_suite(suite), _open(store), _folder(data))["scores.json"]
+        scores = write_boards(suite_named(suite), opened(store), data_folder(data))["scores.json"]
     text = render_file(scores, to, as_json=as_json)
     if as_json or not sys.stdout.isatty():
         print(text, end="")
@@ -154,14 +147,14 @@ def score(
     as_json: JsonOpt = False,
 ) -> None:
     """Score a synthetic table made by anything."""
-    _use_cores()
+    use_cores()
     from bench import show
     from bench.score import score_files
 
     scores = score_files(
         {"train": train, "holdout": holdout, "synth": synth, **({"minority": minority} if minority else {})},
-        target=target, subject=subject, time=time, static=_list(static), codes=_list(codes), sensitive=_list(sensitive),
-        quasi=_list(quasi), drop=_list(drop), metric_names=_list(metrics) or None, seed=seed,
+        target=target, subject=subject, time=time, static=listed(static), codes=listed(codes),
+        sensitive=listed(sensitive), quasi=listed(quasi), drop=listed(drop), metric_names=listed(metrics) or None, seed=seed,
     )  # fmt: skip
     if as_json:
         print(json.dumps(scores, indent=1))
@@ -178,7 +171,7 @@ def track(suite: SuiteArg, store: StoreOpt = HERE, data: DataOpt = None, trackin
     from bench.sweep import rendered
     from bench.track import sync
 
-    found, kept, folder = _suite(suite), _open(store), _folder(data)
+    found, kept, folder = suite_named(suite), opened(store), data_folder(data)
     written = sync(found, kept, folder, rendered(found, kept, folder), uri=tracking_uri)
     show.out.print(f"{written} runs written to MLflow, experiment '{found.name}'")
 
@@ -209,17 +202,17 @@ def draw(
     from bench.draw import TOY, draw_trajectories
     from bench.draw import draw as pictures_of
 
-    kept = _open(store)
+    kept = opened(store)
     if suite == TOY:
         show.out.print(str(draw_trajectories(kept)))
         return
-    found, folder = _suite(suite), _folder(data)
+    found, folder = suite_named(suite), data_folder(data)
     rows = pictures_of(
-        found, kept, folder, datasets=_list(datasets), labels=_list(generators), embed=embed, replicate=replicate
+        found, kept, folder, datasets=listed(datasets), labels=listed(generators), embed=embed, replicate=replicate
     )
     show.table(["dataset", "generator", "replicate", "picture", "why not"], rows, as_json=as_json)
     if track and any(row[3] for row in rows):
-        _mirror(found, kept, folder, tracking_uri)
+        mirrored(found, kept, folder, tracking_uri)
 
 
 @app.command()
@@ -248,15 +241,15 @@ def tune(
     as_json: JsonOpt = False,
 ) -> None:
     """Run one tuning study; run it again, or several times at once, and they work on the same one."""
-    _use_cores(_suite(suite).threads if suite else threads)
+    use_cores(suite_named(suite).threads if suite else threads)
     from bench.search import search, settings
 
     asked = settings(
         dataset, generator, suite=suite, trials=trials or None, time_s=time_s or None, trial_s=trial_s or None,
-        objective=_list(objective), sampler=sampler, pruner=pruner, params=_params(params or []), replicate=replicate,
-        threads=threads,
+        objective=listed(objective), sampler=sampler, pruner=pruner, params=key_values(params or []),
+        replicate=replicate, threads=threads,
     )  # fmt: skip
-    search(asked, dataset, generator, replicate, _open(store), _folder(data), studies=studies, as_json=as_json)
+    search(asked, dataset, generator, replicate, opened(store), data_folder(data), studies=studies, as_json=as_json)
 
 
 @app.command()
@@ -275,11 +268,11 @@ def report(
     from bench import show
     from bench.report import write_report
 
-    found, kept, folder = _suite(suite), _open(store), _folder(data)
+    found, kept, folder = suite_named(suite), opened(store), data_folder(data)
     path = write_report(found, kept, folder, to=to, replicate=replicate, tell=show.out.print)
     show.out.print(f"report: {path}")
     if track:
-        _mirror(found, kept, folder, tracking_uri)
+        mirrored(found, kept, folder, tracking_uri)
 
 
 @app.command()
@@ -304,8 +297,8 @@ def check(
     from bench.check import check as compare
 
     code = compare(
-        _suite(suite, replicates), _look(store), _folder(data), against=against, scores=scores, update=update,
-        markdown=markdown, junit=junit, metric_names=_list(metrics),
+        suite_named(suite, replicates), looked_at(store), data_folder(data), against=against, scores=scores,
+        update=update, markdown=markdown, junit=junit, metric_names=listed(metrics),
     )  # fmt: skip
     raise typer.Exit(code)
 
@@ -320,11 +313,11 @@ def export(
     data: DataOpt = None,
 ) -> None:
     """Draw rows from a fitted cell into a file, with a card: what made them, their scores, what they leak."""
-    _use_cores()
+    use_cores()
     from bench import show
     from bench.export import export as draw_rows
 
-    for path in draw_rows(key, _look(store), _folder(data), to, n=n, seed=seed):
+    for path in draw_rows(key, looked_at(store), data_folder(data), to, n=n, seed=seed):
         show.out.print(str(path))
 
 
@@ -340,7 +333,7 @@ def tuned(
     from bench import show
     from bench.reuse import export as write
 
-    path, done, missing = write(_suite(suite), _look(store), _folder(data), name, to)
+    path, done, missing = write(suite_named(suite), looked_at(store), data_folder(data), name, to)
     show.out.print(f"{done} studies written to {path}" + (f"; {missing} are not done yet" if missing else ""))
 
 
@@ -353,7 +346,7 @@ def ui(
     """Open the MLflow pages on the store's runs."""
     from bench.track import serve
 
-    serve(_look(store), host, port)
+    serve(looked_at(store), host, port)
 
 
 @app.command("list")
@@ -397,7 +390,7 @@ def doctor(
     from bench.doctor import examine
     from generators import make
 
-    given = _params(params or [])
+    given = key_values(params or [])
     try:
         make(generator, **given)
     except ValueError as error:
@@ -419,12 +412,12 @@ def cell(
     from bench import show
     from bench.run import run_cell
 
-    kept = _open(store)
+    kept = opened(store)
     found = kept.read_cell(key)
     with kept.lock(key):
         record = run_cell(
-            found, kept, data_dir=_folder(data), metric_names=_suite(suite).metric_names, phase=lambda name: None,
-            studies=studies,
+            found, kept, data_dir=data_folder(data), metric_names=suite_named(suite).metric_names,
+            phase=lambda name: None, studies=studies,
         )  # fmt: skip
     show.out.print(f"{record.status} {record.reason}")
     raise typer.Exit(0 if record.status in ("done", "skipped") else 1)
@@ -436,7 +429,7 @@ def data_list(data: DataOpt = None, as_json: JsonOpt = False) -> None:
     from bench import show
     from bench.registries import dataset_rows
 
-    show.table(*dataset_rows(_folder(data)), as_json=as_json)
+    show.table(*dataset_rows(data_folder(data)), as_json=as_json)
 
 
 @data_app.command("check")
@@ -449,76 +442,9 @@ def data_check(
     from bench import show
     from bench.registries import check_dataset
 
-    rows, sound = check_dataset(name, _folder(data))
+    rows, sound = check_dataset(name, data_folder(data))
     show.table(["what", "found", "expected", "verdict"], rows, as_json=as_json)
     raise typer.Exit(0 if sound else 1)
-
-
-# --- arguments ---
-
-
-def _suite(name: str, replicates: int = 0) -> Suite:
-    """replicates: in the place of the suite's own; 0: its own."""
-    from bench.suite import find_suite
-
-    found = find_suite(name)
-    return found.model_copy(update={"replicates": replicates}) if replicates else found
-
-
-def _open(root: Path) -> Store:
-    from bench.store import Store
-
-    return Store.open(root)
-
-
-def _look(root: Path) -> Store:
-    """A store to read from; it need not exist or be writable."""
-    from bench.store import Store
-
-    return Store(root)
-
-
-def _folder(data: Path | None) -> Path | None:
-    if data is not None and not data.is_dir():
-        raise BenchError(f"data folder {data} does not exist (--data or BENCH_DATA)")
-    return data
-
-
-def _mirror(suite: Suite, store: Store, data: Path | None, uri: str | None) -> None:
-    """Bring MLflow in line; where that fails a warning says so, and the store has everything."""
-    from bench import show
-    from bench.collect import write_boards
-    from bench.track import sync
-
-    try:
-        sync(suite, store, data, write_boards(suite, store, data), uri=uri)
-    except BenchError as error:
-        show.warn(f"{error}; nothing is lost: replay with `bench track`")
-
-
-def _list(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _params(given: list[str]) -> dict[str, Any]:
-    out = {}
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise BenchError(f"--param {text}: expected key=value")
-        try:
-            out[key] = json.loads(value)
-        except ValueError:
-            out[key] = value
-    return out
-
-
-def _use_cores(n: int = 0) -> None:
-    """Before numpy is loaded: so many threads; 0: as many as there are cores, where the user has not said otherwise."""
-    from bench.launch import thread_settings
-
-    asked = thread_settings(n or os.cpu_count() or 1)
-    os.environ |= asked if n else {k: os.environ.get(k, v) for k, v in asked.items()}
 
 
 def _own_names() -> None:

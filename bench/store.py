@@ -11,7 +11,8 @@
       logs/KEY.log                  all a cell's process printed, tracebacks included
     cells/KEY/                      cell.json, scores.json, record.json, cost.json, lock
     studies/KEY/                    study.journal (Optuna's), objective.json, tuned.json, lock
-    boards/SUITE/                   rendered boards, and pictures/
+    boards/SUITE/                   scores.json, what is rendered of it, report.html, pictures/; views/: aggregates of
+                                    samples that the report shows
     mlflow.db, mlflow-artifacts/    the MLflow mirror
 
 Everything is written whole or not at all (bench/whole.py). Locks are the kernel's (flock), so that a killed process

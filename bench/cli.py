@@ -154,7 +154,8 @@ def score(
     scores = score_files(
         {"train": train, "holdout": holdout, "synth": synth, **({"minority": minority} if minority else {})},
         target=target, subject=subject, time=time, static=listed(static), codes=listed(codes),
-        sensitive=listed(sensitive), quasi=listed(quasi), drop=listed(drop), metric_names=listed(metrics) or None, seed=seed,
+        sensitive=listed(sensitive), quasi=listed(quasi), drop=listed(drop),
+        metric_names=listed(metrics) or None, seed=seed,
     )  # fmt: skip
     if as_json:
         print(json.dumps(scores, indent=1))

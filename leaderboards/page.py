@@ -19,14 +19,14 @@ from typing import Any
 from leaderboards.figures import Figure
 
 ASSETS = Path(__file__).parent / "assets"
-CELL_HEAD = re.compile(r"<(/?)table>")
+TABLE_TAG = re.compile(r"<(/?)table>")
 
 
 @dataclass(frozen=True)
 class Section:
     """A part of the page: Markdown, then figures. picks: the generators of its figures, the first shown first.
 
-    before: HTML that stands above the text. stills: (title, picture as PNG or SVG bytes, what it shows). folds: further
+    before: HTML that stands above the text. stills: (title, picture as PNG bytes, what it shows). folds: further
     Markdown, behind a title that opens it.
     """
 
@@ -90,7 +90,7 @@ def html(markdown: str) -> str:
     from markdown_it import MarkdownIt
 
     made = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
-    return CELL_HEAD.sub(lambda m: "</table></div>" if m[1] else '<div class="wide"><table>', made)
+    return TABLE_TAG.sub(lambda m: "</table></div>" if m[1] else '<div class="wide"><table>', made)
 
 
 def _section(s: Section) -> str:
@@ -118,11 +118,10 @@ def _figure(f: Figure, where: str) -> str:
 
 
 def _still(title: str, picture: bytes, about: str) -> str:
-    kind = "png" if picture.startswith(b"\x89PNG") else "svg+xml"
     data = base64.b64encode(picture).decode()
     return (
         f'<figure class="still"><figcaption><b>{escape(title)}</b><span class="note">{html(about)}</span></figcaption>'
-        f'<img alt="{escape(title)}" src="data:image/{kind};base64,{data}"></figure>'
+        f'<img alt="{escape(title)}" src="data:image/png;base64,{data}"></figure>'
     )
 
 

@@ -1,10 +1,12 @@
 """Shared by all tests: the bench command, small tables, the folder of real data."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,6 +40,23 @@ def data_dir() -> Path:
     if not folder:
         pytest.skip("BENCH_DATA is not set: real data are not here")
     return Path(folder)
+
+
+def chromium() -> Any:
+    """Chromium without a window, its console kept, driven by selenium; skips, saying so, where it is not installed."""
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("no chromium with its chromedriver here")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    for argument in (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
+        "--window-size=1400,1000",
+    ):  # fmt: skip
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
 
 
 def write(path: Path, text: str) -> Path:

@@ -5,7 +5,6 @@ Driven by Chromium; skipped, saying so, where it or its driver is not installed.
 
 import json
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 
-from conftest import environment, write
+from conftest import chromium, environment, write
 
 SUITE = """
 name = "seen"
@@ -27,7 +26,6 @@ generators = ["copycat", "marginal", "gaussian", "smote"]
 metrics = ["c2st_auroc_gap", "cmd_distance", "tstr_auroc", "mia_distance_auroc_gap"]
 """
 PATIENCE = 40.0  # seconds that a page may take to show something, on a machine that tests keep busy
-OPEN = 3.0  # seconds in which a report is there
 pytestmark = pytest.mark.xdist_group("pages")
 
 
@@ -70,19 +68,8 @@ def _answers(address: str) -> bool:
 
 @pytest.fixture(scope="module")
 def browser():
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        pytest.skip("no chromium with its chromedriver here")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    for argument in (
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
-        "--window-size=1400,1000",
-    ):  # fmt: skip
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    """A browser without a window, whose console is kept."""
+    driver = chromium()
     yield driver
     driver.quit()
 
@@ -116,9 +103,7 @@ def page(seen: Path, browser):
     assert [entry["message"] for entry in browser.get_log("browser")] == []
 
 
-def test_the_report_opens_quickly_and_draws_all_it_has(page) -> None:
-    took = page.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd") / 1_000
-    assert 0 < took < OPEN
+def test_the_report_draws_all_it_has(page) -> None:
     assert texts(page, "h2")[:4] == ["Findings", "Board", "Trade-offs", "How sure is this order"]
     plots = page.execute_script("return document.querySelectorAll('.plot').length")
     assert plots > 8

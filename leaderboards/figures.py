@@ -295,9 +295,9 @@ def duels(standings: Sequence[Standing]) -> list[Figure]:
     """How often each generator beats each other, by family, as a map; none where there are fewer than two."""
     out = []
     for standing in standings:
-        rates = standing.win_rates
-        if len(rates) < 2 or not standing.datasets:
+        if len(standing.generators) < 2 or not standing.datasets:
             continue
+        rates = standing.win_rates
         z = [[None if isnan(x) else round(float(x), 4) for x in row] for row in rates.to_numpy()]
         names = list(rates)
         data = {"type": "heatmap", "x": names, "y": names, "z": z, "zmin": 0, "zmid": 0.5, "zmax": 1, "meta": ALL,

@@ -2,10 +2,12 @@
 
 import re
 
+import pandas as pd
 from test_boards import BASE, frame, scores
 
 from leaderboards.findings import GAIN, WEIGHTS, sentences
 from leaderboards.rank import Board
+from leaderboards.report import report
 
 
 def spread(value: float, step: float = 0.01) -> list[float]:
@@ -80,3 +82,11 @@ def test_what_cannot_tell_good_from_bad_is_counted() -> None:
     noisy = Board(frame(BASE | {"a": scores(0.2, 0.8, 0.0)}, se=0.2))
     assert "1 of 3 pairs of a ranked score and a dataset" in said(noisy)["Without resolution"]
     assert "TSTR AUROC on 1 of 1" in said(noisy)["Without resolution"]
+
+
+def test_a_page_of_scores_that_cannot_be_normalised_is_made() -> None:
+    bare = Board(frame({"a": scores(0.2, 0.8, 0.0), "b": scores(0.3, 0.7, 0.0)}, replicates=2))
+    page = report(bare, pd.DataFrame(), {}, title="T", about="", foot="", mark="")
+    assert "Nothing is normalised" in page
+    assert 'id="d"' in page
+    assert "Trade-offs" not in page

@@ -118,7 +118,7 @@ def cost_frame(found: Sequence[tuple[Any, Any, Record | None]], store: Store) ->
 
 
 def write_boards(suite: Suite, store: Store, data_dir: Path | None) -> dict[str, Path]:
-    """Render a suite's boards from all its cells. Gives the paths by name: those of `texts`, pictures and "cost.md"."""
+    """Render a suite's boards from all its cells. Gives paths by name: those of `texts`, and "cost.md"."""
     from leaderboards import render
 
     found = records(suite, store, data_dir)

@@ -12,6 +12,7 @@ from typing import Any
 
 from leaderboards import plots
 from leaderboards.pictures import BLUE, GREY
+from leaderboards.rank import CEILING
 from leaderboards.standing import Standing
 
 View = Mapping[str, Any]
@@ -206,7 +207,7 @@ def precision_recall(views: Views) -> Figure | None:
         plots.line("chance", [0, 1], [first["prevalence"]] * 2, colour=GREY, dash="dash", meta=ALL),
     ]
     data += [
-        plots.line(n, at, v["added"], colour=plots.colour(i), dash=plots.dash(i, first=1), meta=n)
+        plots.line(n, at, v["added"], colour=plots.colour(i), dash=plots.dash(i, first=1), meta=_owner(n))
         for i, (n, v) in _numbered(views, have)
     ]
     layout = plots.layout(xaxis=plots.axis("recall", span=[0, 1]), yaxis=plots.axis("precision", span=[0, 1.02]))
@@ -234,8 +235,9 @@ def roc(views: Views) -> Figure | None:
         {**band, "y": first["high"], "fill": "tonexty", "fillcolor": "rgba(140,140,140,0.3)", "name": "chance, 95 %"},
     ]
     for i, (name, v) in _numbered(views, have):
-        data.append(plots.line(f"{name}, distance", at, v["distance"], colour=plots.colour(i), dash="solid", meta=name))
-        data.append(plots.line(f"{name}, density", at, v["density"], colour=plots.colour(i), dash="dot", meta=name))
+        look = {"colour": plots.INK if name == CEILING else plots.colour(i), "meta": _owner(name)}
+        data.append(plots.line(f"{name}, distance", at, v["distance"], dash="solid", **look))
+        data.append(plots.line(f"{name}, density", at, v["density"], dash="dot", **look))
     alarms, hits = plots.axis("others taken for members", span=[0, 1]), plots.axis("members found", span=[0, 1.02])
     wanted = (0.05, 0.1, 0.5)
     rows = [
@@ -335,6 +337,11 @@ def _marker(name: str, i: int, p: Mapping[str, Any], across: str, up: str) -> di
 
 def _having(views: Views, what: str) -> dict[str, Any]:
     return {name: v[what] for name, v in views.items() if v.get(what)}
+
+
+def _owner(name: str) -> str:
+    """The `meta` of a curve: copycat's, which others are read by, are always shown."""
+    return ALL if name == CEILING else name
 
 
 def _numbered(views: Views, have: Mapping[str, Any]) -> Iterator[tuple[int, tuple[str, Any]]]:

@@ -14,7 +14,7 @@ from leaderboards import figures, findings, render
 from leaderboards.board_pictures import critical
 from leaderboards.choices import front
 from leaderboards.page import Section, page, table
-from leaderboards.rank import FAMILIES, Board
+from leaderboards.rank import CEILING, FAMILIES, Board
 from leaderboards.render import KEY
 from leaderboards.standing import Standing
 from metrics import METRICS
@@ -40,7 +40,7 @@ def report(board: Board, costs: pd.DataFrame, views: Views, *, title: str, about
     for dataset, texts in said.items():
         here = views.get(dataset, {})
         made = figures.of_dataset(here)
-        picks = [g for g in board.order if g in here and "prevalence" in here[g]]
+        picks = [g for g in board.order if g in here and g != CEILING]  # whose curves are always shown
         whole = [text for text in texts if text]
         beside = [text for text in whole[2:] if text.count("\n|") > FOLDED]
         text = "\n\n".join(text for text in whole if text not in beside)

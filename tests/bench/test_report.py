@@ -115,6 +115,14 @@ def test_every_figure_is_one_that_plotly_knows_and_a_table(shown) -> None:
     assert text.count("<summary>As a table</summary>") == len(specs)
 
 
+def test_copycats_curves_are_always_shown(shown) -> None:
+    text = shown[2].read_text(encoding="utf-8")
+    spec = next(s for s in Page(text[text.index('id="people-roc"') :]).specs)
+    metas = {t["name"]: t["meta"] for t in spec["data"]}
+    assert (metas["copycat, distance"], metas["gaussian, distance"]) == ("", "gaussian")
+    assert '<option value="copycat">' not in text
+
+
 def test_findings_have_intervals_and_say_what_cannot_be_told(shown) -> None:
     text = shown[2].read_text(encoding="utf-8")
     found = re.findall(r"<li>(.*?)</li>", text[: text.index('id="ranking"')], re.S)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bench.datasets.data import Data
     from metrics.tables import Tables
 
-VERSION = 1  # of what a view holds; raised when that changes, so that stored ones are made again
+VERSION = 2  # of what a view holds; raised when that changes, so that stored ones are made again
 FEWEST = 10  # subjects of a cell that is shown
 MOST = 5_000  # subjects of a table that attacks and embeddings look at
 POINTS = 400  # of a scatter
@@ -107,17 +107,13 @@ def _prevalence(t: Tables, fewest: int) -> dict[str, Any]:
         return {}
     counts = {name: table.sum() for name, table in ever.items()}
     order = counts["holdout"].sort_index().sort_values(ascending=False, kind="stable").index
-    shown = [c for c in order if counts["holdout"][c] >= max(fewest, 1)]
+    n = len(ever["holdout"])
+    shown = [c for c in order if counts["holdout"][c] >= max(fewest, 1) and not 0 < n - counts["holdout"][c] < fewest]
     out: dict[str, Any] = {"names": shown, "left_out": len(order) - len(shown)}
     for name, table in ever.items():
         found = counts[name][shown]
-        out[name] = [_share(count, len(table), fewest, count) for count in found]
+        out[name] = [count / len(table) if count >= fewest else None for count in found]
     return out
-
-
-def _share(count: float, n: int, fewest: int, subjects: float) -> float | None:
-    """None where so few subjects are behind it that they may not be shown."""
-    return None if subjects < fewest else count / n
 
 
 def _marginals(t: Tables, fewest: int) -> Iterator[dict[str, Any]]:
@@ -156,14 +152,20 @@ def _once(values: pd.Series, static: bool) -> pd.Series:
 
 
 def _shares(places: np.ndarray, index: pd.Index, k: int, fewest: int) -> list[float | None]:
-    """Share of rows at each of k places; None where fewer than so many subjects are."""
+    """Share of rows at each of k places; None where fewer than so many subjects are.
+
+    Where so few rows are left over that their number could be told from the rest, the smallest place goes too.
+    """
     import numpy as np
 
     inside = (places >= 0) & (places < k)
     rows = np.bincount(places[inside], minlength=k)
     who = np.unique(np.stack([places[inside], index.get_level_values(0).to_numpy()[inside]]), axis=1)
     subjects = np.bincount(who[0].astype(int), minlength=k)
-    return [_share(count, len(places), fewest, n) for count, n in zip(rows, subjects, strict=True)]
+    kept = subjects >= fewest
+    if kept.any() and 0 < len(places) - rows[kept].sum() < fewest:
+        kept[np.flatnonzero(kept)[np.argmin(rows[kept])]] = False
+    return [count / len(places) if shown else None for count, shown in zip(rows, kept, strict=True)]
 
 
 def _series(t: Tables, data: Data, fewest: int, *, shareable: bool) -> Iterator[dict[str, Any]]:

@@ -153,6 +153,15 @@ def test_of_a_users_own_people_nothing_but_aggregates_of_ten_is_shown(shown) -> 
     assert "smokes" in one["correlation"]["names"]
 
 
+def test_a_few_who_are_left_over_cannot_be_told_from_the_rest() -> None:
+    index = pd.RangeIndex(100)
+    lots, few, none = np.zeros(60, int), np.full(37, 1), np.full(3, 2)
+    places = np.concatenate([lots, few, none])
+    assert views._shares(places, index, 3, 10) == [0.6, None, None]  # 0.37 beside it would tell of three
+    assert views._shares(places, index, 3, 0) == [0.6, 0.37, 0.03]
+    assert views._shares(np.concatenate([lots, few, few[:3]]), index, 3, 10) == [0.6, 0.4, None]
+
+
 def test_points_and_single_series_are_of_shareable_data_alone(shown, monkeypatch: pytest.MonkeyPatch) -> None:
     suite, store, _ = shown
     cell, source, _ = next(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import show
 from bench.collect import frame, records
 from bench.errors import BenchError
+from bench.machine import environment
 from bench.store import Store
 from bench.suite import Suite
 from bench.whole import reason, write_text
@@ -153,8 +151,5 @@ def _write(path: Path, text: str) -> None:
 
 def _versions() -> dict[str, str]:
     """What scores were made with."""
-    out = {"python": platform.python_version()}
-    for name in PACKAGES:
-        with suppress(PackageNotFoundError):
-            out[name] = version(name)
-    return out
+    machine = environment()
+    return {"python": machine["python"], **{name: machine["packages"][name] for name in PACKAGES}}

@@ -115,11 +115,12 @@ def board(
     from bench import show
     from bench.collect import render_file, write_boards
 
+    name = "board.json" if as_json else "board.md"
     if suite.endswith(".json"):
-        scores = Path(suite)
+        text = render_file(Path(suite), to)[name]
     else:
-        scores = write_boards(suite_named(suite), opened(store), data_folder(data))["scores.json"]
-    text = render_file(scores, to, as_json=as_json)
+        paths = write_boards(suite_named(suite), opened(store), data_folder(data))
+        text = render_file(paths["scores.json"], to)[name] if to else paths[name].read_text(encoding="utf-8")
     if as_json or not sys.stdout.isatty():
         print(text, end="")
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from bench.suite import Suite, cells
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from leaderboards.rank import Board
 
 UP_TO_SAMPLING = ("start", "load", "split", "tune", "reload", "fit", "sample", "minority")
 
@@ -135,28 +137,31 @@ def scores_text(suite: Suite, found: Sequence[tuple[Any, Any, Record | None]]) -
     return scores.to_text(frame(found, suite.metric_names), **about)
 
 
-def texts(scores: str, name: str = "scores.json") -> dict[str, str]:
+def texts(scores: str) -> dict[str, str]:
     """All that follows from a file of scores, by file name: the scores themselves, board.md, board.csv, board.json.
 
-    The same scores give the same bytes. Raises ScoresError where the text is not of that format; name: the file's.
+    The same scores give the same bytes.
     """
-    from leaderboards import render
     from leaderboards.rank import Board
     from leaderboards.scores import from_text
 
-    table, facts = from_text(scores, name)
-    board, title, about = Board(table), facts.get("title", "Board"), facts.get("about", "")
+    table, facts = from_text(scores)
+    return {"scores.json": scores, **_rendered(Board(table), facts)}
+
+
+def _rendered(board: Board, facts: Mapping[str, Any]) -> dict[str, str]:
+    from leaderboards import render
+
+    about = {"title": facts.get("title", "Board"), "about": facts.get("about", "")}
     return {
-        "scores.json": scores,
-        "board.md": render.markdown(board, title=title, about=about),
+        "board.md": render.markdown(board, **about),
         "board.csv": render.csv(board),
-        "board.json": render.as_json(board, title=title, about=about),
+        "board.json": render.as_json(board, **about),
     }
 
 
-def render_file(path: Path, to: Path | None, *, as_json: bool = False) -> str:
-    """Render the boards of a file of scores, into a folder where one is named, with a picture. Gives the text of
-    board.md, or of board.json.
+def render_file(path: Path, to: Path | None) -> dict[str, str]:
+    """The boards of a file of scores by file name, written into a folder too where one is named, with a picture.
 
     Raises BenchError where the file is not one of scores, or the folder cannot be written.
     """
@@ -167,18 +172,18 @@ def render_file(path: Path, to: Path | None, *, as_json: bool = False) -> str:
 
     try:
         table, facts = read(path)
-        made = texts(path.read_text(encoding="utf-8"), path.name)
     except ScoresError as error:
         raise BenchError(str(error)) from error
-    text = made["board.json" if as_json else "board.md"]
+    board = Board(table)
+    made = _rendered(board, facts)
     if to is None:
-        return text
+        return made
     try:
         to.mkdir(parents=True, exist_ok=True)
-        for name, content in made.items():
-            write_text(to / name, content)
-        picture = ranking(Board(table), title=facts.get("title", "Board"), about=facts.get("about", ""))
+        for name, text in {**made, "scores.json": path.read_text(encoding="utf-8")}.items():
+            write_text(to / name, text)
+        picture = ranking(board, title=facts.get("title", "Board"), about=facts.get("about", ""))
         write_bytes(to / "board.png", picture)
     except OSError as error:
         raise BenchError(f"--out {to}: cannot be written: {reason(error)}") from error
-    return text
+    return made

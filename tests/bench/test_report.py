@@ -240,8 +240,8 @@ def test_the_boards_run_has_the_report_of_these_scores_alone(shown) -> None:
 def test_boards_are_the_same_bytes_from_their_scores(shown, tmp_path: Path) -> None:
     suite, store, _ = shown
     boards = write_boards(suite, store, None)
-    text = render_file(boards["scores.json"], tmp_path / "out")
-    assert text == boards["board.md"].read_text(encoding="utf-8")
+    made = render_file(boards["scores.json"], tmp_path / "out")
+    assert made["board.md"] == boards["board.md"].read_text(encoding="utf-8")
     for name in ("board.md", "board.csv", "board.json", "scores.json"):
         assert (tmp_path / "out" / name).read_bytes() == boards[name].read_bytes()
     assert (tmp_path / "out" / "board.png").read_bytes().startswith(b"\x89PNG")

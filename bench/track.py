@@ -33,7 +33,7 @@ SETTINGS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # so that its pages are those of trained models
+PAGES = {"mlflow.experimentKind": "custom_model_development"}  # so that its pages are those of trained models
 MEANS = "tags.kind = 'mean over replicates'"
 LONGEST = 5_000  # characters of a tag or a parameter
 
@@ -145,7 +145,7 @@ class _Mirror:
         if found is None:
             local = uri == default_uri(store)
             place = (store.artifacts / suite.name).as_uri() if local else None
-            self.experiment = self.client.create_experiment(suite.name, artifact_location=place, tags=KIND)
+            self.experiment = self.client.create_experiment(suite.name, artifact_location=place, tags=PAGES)
         else:
             self.experiment = found.experiment_id
             if found.lifecycle_stage == "deleted":

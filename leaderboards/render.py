@@ -10,6 +10,7 @@ from tabulate import tabulate
 from leaderboards import arms, rare, standing_tables, tuning
 from leaderboards.rank import FAMILIES, Board
 from leaderboards.standing import Standing
+from leaderboards.words import fixed, many
 from metrics import METRICS
 
 # what a dataset's table shows, left to right, where it has values; the CSV holds everything
@@ -153,8 +154,8 @@ def counts(board: Board) -> str:
     if 1 < replicates < FEW:
         few = f" {replicates} replicates are few: intervals are wide, and little can be told apart."
     return (
-        f"{_many(cells['dataset'].nunique(), 'dataset')} × {_many(cells['generator'].nunique(), 'generator')} × "
-        f"{_many(replicates, 'replicate')} = {_many(len(cells), 'cell')}: {said}.{few}"
+        f"{many(cells['dataset'].nunique(), 'dataset')} × {many(cells['generator'].nunique(), 'generator')} × "
+        f"{many(replicates, 'replicate')} = {many(len(cells), 'cell')}: {said}.{few}"
     )
 
 
@@ -192,17 +193,13 @@ def _shapes(board: Board) -> list[str]:
     return parts
 
 
-def _many(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"
-
-
 def family(board: Board, name: str, which: str) -> str:
     """A generator's mean of a family as text: mean, half-width of its interval, rank; "–" where it has none."""
     found = board.families.loc[name, which]
     if pd.isna(found["mean"]):
         return "–"
     half = "" if pd.isna(found["low"]) else f" ±{found['mean'] - found['low']:.2f}"
-    return f"{_fixed(found['mean'], 2)}{half}" + ("" if pd.isna(found["rank"]) else f" #{found['rank']:.0f}")
+    return f"{fixed(found['mean'], 2)}{half}" + ("" if pd.isna(found["rank"]) else f" #{found['rank']:.0f}")
 
 
 def _dataset(board: Board, name: str) -> list[str]:
@@ -300,7 +297,7 @@ def _cell(board: Board, mine: pd.DataFrame, metric: str) -> str:
     found = board.summary.loc[key]
     places = DECIMALS.get(metric, 3)
     half = "" if pd.isna(found["low"]) else f" ±{found['mean'] - found['low']:.{places}f}"
-    return f"{_fixed(found['mean'], places)}{half}"
+    return f"{fixed(found['mean'], places)}{half}"
 
 
 def _controls(board: Board, done: pd.DataFrame) -> str:
@@ -345,11 +342,6 @@ def _not_done(board: Board) -> list[str]:
     ]
     heads = ["dataset", "generator", "replicates", "status", "reason"]
     return [tabulate(table, headers=heads, tablefmt="github", disable_numparse=True)]
-
-
-def _fixed(value: float, places: int) -> str:
-    """A number with so many decimals; what rounds to zero has no sign."""
-    return f"{round(value, places) + 0.0:.{places}f}"
 
 
 def _rounded(value: Any) -> Any:

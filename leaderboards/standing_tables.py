@@ -9,6 +9,7 @@ from tabulate import tabulate
 from leaderboards.choices import family_means, front, sensitivity
 from leaderboards.rank import FAMILIES, Board
 from leaderboards.standing import FEWEST, FEWEST_SIGNED, LEVEL, Standing
+from leaderboards.words import fixed, many
 
 MOST_PAIRS = 12  # that are named one by one
 HEADS = ["generator", "group", "less the best", "mean rank", "Elo", "win rate"]
@@ -87,19 +88,19 @@ def _tests(standing: Standing) -> str:
     k, g = standing.matrix.shape
     pairs = g * (g - 1) // 2
     if standing.friedman is None:
-        return f"{_many(k, 'dataset')}, {_many(g, 'generator')}: too few for tests over datasets ({_needs()})."
+        return f"{many(k, 'dataset')}, {many(g, 'generator')}: too few for tests over datasets ({_needs()})."
     statistic, p = standing.friedman
-    said = [f"Over {k} datasets: Friedman χ² {_fixed(statistic, 2)}, {_p(p)}."]
+    said = [f"Over {k} datasets: Friedman χ² {fixed(statistic, 2)}, {_p(p)}."]
     if standing.nemenyi is not None:
         apart = _apart(standing, standing.nemenyi)
         said.append(
-            f"Nemenyi's critical difference of mean ranks {_fixed(standing.critical or 0.0, 2)}: {_told(apart, pairs)}."
+            f"Nemenyi's critical difference of mean ranks {fixed(standing.critical or 0.0, 2)}: {_told(apart, pairs)}."
         )
     if standing.wilcoxon is None:
         said.append(f"Signed-rank tests need {FEWEST_SIGNED} datasets.")
     elif pairs * 2 / 2**k >= LEVEL:
         said.append(
-            f"Signed-rank tests with Holm can tell none of {_many(pairs, 'pair')} apart: {k} datasets allow no p under "
+            f"Signed-rank tests with Holm can tell none of {many(pairs, 'pair')} apart: {k} datasets allow no p under "
             f"{2 / 2**k:.2g}, too large after the correction."
         )
     else:
@@ -121,7 +122,7 @@ def _apart(standing: Standing, p: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _told(apart: list[tuple[str, str]], pairs: int) -> str:
     named = f" ({', '.join(f'`{a}` over `{b}`' for a, b in apart)})" if 0 < len(apart) <= MOST_PAIRS else ""
-    return f"{len(apart)} of {_many(pairs, 'pair')} told apart{named}"
+    return f"{len(apart)} of {many(pairs, 'pair')} told apart{named}"
 
 
 def _sensitivity(board: Board) -> list[str]:
@@ -143,26 +144,17 @@ def _difference(row: pd.Series) -> str:
     if pd.isna(row["mean"]):
         return "–"
     half = "" if pd.isna(row["low"]) else f" ±{row['mean'] - row['low']:.3f}"
-    return f"{_fixed(row['mean'], 3)}{half}"
+    return f"{fixed(row['mean'], 3)}{half}"
 
 
 def _ranged(row: pd.Series, places: int, shown: bool) -> str:
     """The first of a row's values, with low and high where they are shown."""
-    value, low, high = (_fixed(v, places) for v in row)
+    value, low, high = (fixed(v, places) for v in row)
     return f"{value} ({low} to {high})" if shown else value
 
 
 def _p(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def _fixed(value: float, places: int) -> str:
-    """A number with so many decimals; what rounds to zero has no sign."""
-    return f"{round(float(value), places) + 0.0:.{places}f}"
-
-
-def _many(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def _names(names: list[str] | pd.Index) -> str:

@@ -12,6 +12,7 @@ from scipy.stats import t
 from leaderboards import COLUMNS, render
 from leaderboards.intervals import intervals
 from leaderboards.rank import Board
+from leaderboards.words import fixed
 from metrics import METRICS
 
 REFERENCES = ("copycat", "marginal", "uniform")
@@ -220,8 +221,8 @@ def test_key_metrics_exist() -> None:
 
 
 def test_what_rounds_to_zero_has_no_sign() -> None:
-    assert render._fixed(-0.0004, 3) == "0.000"
-    assert render._fixed(-0.0006, 3) == "-0.001"
+    assert fixed(-0.0004, 3) == "0.000"
+    assert fixed(-0.0006, 3) == "-0.001"
 
 
 def test_conditions_and_prompts_stand_apart_where_a_suite_asks_for_them() -> None:

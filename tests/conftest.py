@@ -45,7 +45,7 @@ def data_dir() -> Path:
 def chromium() -> Any:
     """Chromium without a window, its console kept, driven by selenium; skips, saying so, where it is not installed."""
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        pytest.skip("no chromium with its chromedriver here")
+        pytest.skip("Chromium and its driver are not installed (Debian: apt-get install chromium chromium-driver)")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 

@@ -402,7 +402,7 @@ def broken(name: str, data_dir: Path, tmp_path: Path) -> tuple[Path, Path]:
     """A copy of a dataset's folder, and its first file, to be damaged."""
     source = open_dataset(name, data_dir)
     if source.folder is None:
-        pytest.skip(f"{name} is not here")
+        pytest.skip(f"{name}: {source.absence()}")
     folder = shutil.copytree(source.folder, tmp_path / source.folder.name, copy_function=shutil.copy)
     for file in folder.iterdir():
         file.chmod(0o600)

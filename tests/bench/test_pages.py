@@ -153,6 +153,9 @@ def test_figures_follow_the_generator_that_is_picked(page) -> None:
     for pick, metas in (("smote", {"", "smote"}), ("*", {"", "marginal", "gaussian", "smote"})):
         select.select_by_value(pick)
         until(lambda metas=metas: set(page.execute_script(shown, section)) == metas)
+        assert select.first_selected_option.get_attribute("value") == pick
+    drawn = "return arguments[0].querySelectorAll('.plot[data-drawn] svg.main-svg').length"
+    assert page.execute_script(drawn, section) > 0
 
 
 def test_without_scripts_the_report_is_tables(seen: Path, browser) -> None:
@@ -215,6 +218,7 @@ def test_runs_are_compared_and_the_board_is_a_table_and_a_report(server: tuple[s
     until(lambda: browser.find_elements("css selector", "iframe"))
     browser.switch_to.frame(browser.find_element("css selector", "iframe"))
     says(browser, "Report: seen", "Findings")
+    assert len(texts(browser, "#ranking tbody tr")) == 4
     browser.execute_script("document.querySelector('.plot').scrollIntoView()")
     until(lambda: browser.execute_script("return document.querySelectorAll('.plot[data-drawn] svg').length") > 0)
     browser.switch_to.default_content()

@@ -117,7 +117,7 @@ def test_two_workers_share_a_postgresql_database(tmp_path: Path, postgresql: str
 @pytest.fixture
 def postgresql(tmp_path: Path) -> Iterator[str]:
     """URL of a database of a server that ends with the test; skips where there is no PostgreSQL."""
-    pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+    pytest.importorskip("psycopg", reason="no psycopg here: pip install 'synth-health-bench[postgres]'")
     places = [Path(p).parent for p in [shutil.which("initdb")] if p]
     places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     if not places:

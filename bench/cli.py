@@ -29,6 +29,7 @@ from bench.arguments import (
     suite_named,
     use_cores,
 )
+from bench.data_verbs import data_app
 from bench.errors import BenchError, unknown
 
 app = typer.Typer(
@@ -38,7 +39,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Compare generators of synthetic health records and rare-event rows.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Datasets: which there are, and whether yours are whole.")
 app.add_typer(data_app, name="data")
 
 
@@ -355,18 +355,20 @@ def ui(
 def list_(
     what: Annotated[str, typer.Argument(help="generators, metrics, datasets, suites or spaces.")],
     as_json: JsonOpt = False,
-    page: Annotated[bool, typer.Option("--markdown", help="Metrics only: the page on every one, as Markdown.")] = False,
+    page: Annotated[bool, typer.Option("--markdown", help="Metrics and datasets: the page on every one.")] = False,
 ) -> None:
     """The rows of a registry."""
     from bench import show
-    from bench.registries import REGISTRIES, metric_page
+    from bench.registries import REGISTRIES
 
     if what not in REGISTRIES:
         raise unknown("registry", what, REGISTRIES)
     if page:
-        if what != "metrics":
-            raise BenchError(f"--markdown: there is a page on metrics only, not on {what}")
-        print(metric_page(), end="")
+        from bench.pages import PAGES
+
+        if what not in PAGES:
+            raise BenchError(f"--markdown: there are pages on {' and '.join(PAGES)}, not on {what}")
+        print(PAGES[what](), end="")
         return
     heads, rows = REGISTRIES[what]()
     show.table(heads, rows, as_json=as_json)
@@ -423,30 +425,6 @@ def cell(
         )  # fmt: skip
     show.out.print(f"{record.status} {record.reason}")
     raise typer.Exit(0 if record.status in ("done", "skipped") else 1)
-
-
-@data_app.command("list")
-def data_list(data: DataOpt = None, as_json: JsonOpt = False) -> None:
-    """Every dataset: shape, size, access, licence, whether it is here, and what to put where."""
-    from bench import show
-    from bench.registries import dataset_rows
-
-    show.table(*dataset_rows(data_folder(data)), as_json=as_json)
-
-
-@data_app.command("check")
-def data_check(
-    name: Annotated[str, typer.Argument(help="A dataset's name, or the path of a TOML.")],
-    data: DataOpt = None,
-    as_json: JsonOpt = False,
-) -> None:
-    """Read a dataset whole: counts, checksums, and the table law's verdict."""
-    from bench import show
-    from bench.registries import check_dataset
-
-    rows, sound = check_dataset(name, data_folder(data))
-    show.table(["what", "found", "expected", "verdict"], rows, as_json=as_json)
-    raise typer.Exit(0 if sound else 1)
 
 
 def _own_names() -> None:

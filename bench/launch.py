@@ -143,7 +143,8 @@ def _server(threads: int, preload: list[str]) -> Any:
 def thread_settings(threads: int) -> dict[str, str]:
     """Environment of a process with so many threads: idle ones sleep instead of spinning."""
     libraries = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
-    return {f"{lib}_NUM_THREADS": str(threads) for lib in libraries} | {"OMP_WAIT_POLICY": "PASSIVE"}
+    counts = {f"{lib}_NUM_THREADS": str(threads) for lib in libraries} | {"POLARS_MAX_THREADS": str(threads)}
+    return counts | {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def _next(waiting: list[Work], running: list[Running], store: Store) -> Work | None:

@@ -2,7 +2,8 @@
 
     store.json                      its format
     data/                           mode 700: whatever may hold a row of a table
-      tables/NAME-IDENTITY/         parsed datasets
+      tables/NAME-IDENTITY/         parsed datasets; readings-KEY/: what was gathered once from a large table of events
+      sha256.json                   of large data files, while they stay as they are
       fits/FIT_KEY/                 fitted generators; beside each what it cost (.json) and its lock
       trials/KEY/                   the last trial's fit, while a study is at work
       samples/KEY/                  synth.parquet, and minority.parquet where a metric reads it
@@ -25,7 +26,7 @@ import fcntl
 import glob
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from bench.cell import Cell, Record
+from bench.datasets.digest import remember_in
 from bench.errors import BenchError
 from bench.whole import (
     Damaged,
@@ -64,6 +66,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        remember_in(self.private / "sha256.json")
 
     @classmethod
     def open(cls, root: Path) -> Store:
@@ -310,7 +313,7 @@ class Store:
         if not folder.exists():
             with self.alone("tables"):
                 if not folder.exists():
-                    self._keep(folder, source.load())
+                    self._keep(folder, source.load(self._readings))
         check_stage(folder)
         saved = read_json(folder / "roles.json")
         order = folder / "order.parquet"
@@ -320,6 +323,15 @@ class Store:
             pd.read_parquet(order)["order"] if order.exists() else None,
             saved["facts"],
         )
+
+    @contextmanager
+    def _readings(self, key: str, write: Callable[[Path], None]) -> Iterator[Path]:
+        """Readings gathered from a large table: several datasets share them."""
+        folder = self.private / "tables" / f"readings-{key}"
+        if not check_stage(folder):
+            with stage(folder) as new:
+                write(new / "readings.parquet")
+        yield folder / "readings.parquet"
 
     def _keep(self, folder: Path, data: Data) -> None:
         with stage(folder) as new:

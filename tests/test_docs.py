@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.cli import app, data_app
+from bench.cli import app
+from bench.data_verbs import data_app
 from bench.datasets import DATASETS
-from bench.registries import metric_page
+from bench.pages import PAGES
 from bench.suite import Tune, find_suite, known_suites
 from conftest import ROOT, write
 from generators import REGISTRY
@@ -42,7 +43,7 @@ def test_the_table_of_verbs_is_the_command_line() -> None:
     described = {names(row[0])[0].removeprefix("bench ") for row in table("| verb | what")}
     commands = {c.name or c.callback.__name__ for c in app.registered_commands if not c.hidden}
     assert described == commands | {g.name for g in app.registered_groups}
-    assert {c.name for c in data_app.registered_commands} == {"list", "check"}
+    assert {c.name for c in data_app.registered_commands} == {"list", "check", "fetch"}
 
 
 def test_the_table_of_datasets_is_the_registry() -> None:
@@ -60,7 +61,12 @@ def test_the_table_of_generators_is_the_registry() -> None:
 
 def test_the_page_of_metrics_is_the_registry() -> None:
     """Write it anew with `bench list metrics --markdown > metrics/README.md`."""
-    assert (ROOT / "metrics" / "README.md").read_text() == metric_page()
+    assert (ROOT / "metrics" / "README.md").read_text() == PAGES["metrics"]()
+
+
+def test_the_page_of_datasets_is_the_registry() -> None:
+    """Write it anew with `bench list datasets --markdown > bench/datasets/README.md`."""
+    assert (ROOT / "bench" / "datasets" / "README.md").read_text() == PAGES["datasets"]()
 
 
 def test_the_commands_named_exist() -> None:

@@ -19,10 +19,20 @@ class Absent(BenchError):
 
 
 @dataclass(frozen=True)
+class Task:
+    """A further target of a flat table: who is positive (bool by subject), and the columns that would give it away."""
+
+    positive: pd.Series
+    columns: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True)
 class Data:
     """A loaded dataset.
 
     order: subject -> position in time, for `split = "time"`; None where the source has no order.
+    tasks: further targets by name, which `target=NAME` puts in the target's place.
     facts: what was read, for `bench data check` and the board: counts, and "subset" where files hold a part only.
     """
 
@@ -30,6 +40,7 @@ class Data:
     roles: Roles
     order: pd.Series | None = None
     facts: Mapping[str, int | str] = field(default_factory=dict)
+    tasks: Mapping[str, Task] = field(default_factory=dict)
 
 
 def expect(what: str, got: int, expected: int) -> None:
@@ -45,13 +56,34 @@ def has_columns(frame: pd.DataFrame, expected: list[str], what: str) -> None:
         raise DataError(f"{what}: lacks column {', '.join(absent[:5])}: a different file")
 
 
-def retarget(data: Data, code: str) -> Data:
-    """A code as the target of a flat table; the former target stays as one more flag."""
+def retarget(data: Data, name: str) -> Data:
+    """A code or a task as the target of a flat table; the former target stays as one more flag.
+
+    A task takes the place of the columns that define it, since they would give it away.
+    """
     r = data.roles
-    if code not in r.codes:
-        raise unknown("target", code, r.codes)
-    roles = replace(r, target=code, codes=tuple(c for c in r.codes if c != code))
-    return replace(data, roles=roles)
+    if name in data.tasks:
+        task = data.tasks[name]
+        table = data.table.drop(columns=list(task.columns))
+        table = pd.concat([table, task.positive.loc[table.index].rename(name)], axis=1)
+        r = _without(r, set(task.columns))
+        roles = replace(r, target=name, sensitive=(*r.sensitive, name), describe={**r.describe, name: task.text})
+        return replace(data, table=table, roles=roles)
+    if name not in r.codes:
+        raise unknown("target", name, [*data.tasks, *r.codes])
+    return replace(data, roles=replace(r, target=name, codes=tuple(c for c in r.codes if c != name)))
+
+
+def _without(r: Roles, gone: set[str]) -> Roles:
+    """Roles of a table that has lost some columns."""
+
+    def keep(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(n for n in names if n not in gone)
+
+    return replace(
+        r, codes=keep(r.codes), sensitive=keep(r.sensitive), quasi=keep(r.quasi),
+        describe={c: t for c, t in r.describe.items() if c not in gone},
+    )  # fmt: skip
 
 
 def cut_codes(data: Data, k: int) -> Data:
@@ -63,18 +95,9 @@ def cut_codes(data: Data, k: int) -> Data:
     if ever.index.nlevels == 2:
         ever = ever.groupby(level="subject", sort=False).any()
     counts = ever.sum().sort_index().sort_values(ascending=False, kind="stable")
-    kept = set(counts.index[:k])
-    gone = set(codes) - kept
-
-    def keep(names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(n for n in names if n not in gone)
-
-    r = data.roles
-    roles = replace(
-        r, codes=keep(r.codes), sensitive=keep(r.sensitive), quasi=keep(r.quasi),
-        describe={c: t for c, t in r.describe.items() if c not in gone},
-    )  # fmt: skip
-    return replace(data, table=data.table[[c for c in data.table.columns if c not in gone]], roles=roles)
+    gone = set(codes) - set(counts.index[:k])
+    table = data.table[[c for c in data.table.columns if c not in gone]]
+    return replace(data, table=table, roles=_without(data.roles, gone))
 
 
 def cut_rows(data: Data, n: int, seed: int) -> Data:

@@ -33,7 +33,6 @@ class Roles:
     static: columns constant within a subject (longitudinal tables; holds the target there).
     codes: bool columns that are clinical codes.
     sensitive, quasi: columns to protect; columns an attacker is taken to know.
-    tasks: further bool targets, each with the columns that define it and so are not its inputs.
     describe: column -> text.
     time_unit: what one step is ("hour", "visit"), for longitudinal tables.
     """
@@ -43,14 +42,14 @@ class Roles:
     codes: tuple[str, ...] = ()
     sensitive: tuple[str, ...] = ()
     quasi: tuple[str, ...] = ()
-    tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     describe: Mapping[str, str] = field(default_factory=dict)
     time_unit: str | None = None
 
     @classmethod
     def read(cls, saved: Mapping[str, Any]) -> Self:
-        """Roles from what JSON keeps of them."""
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
+        """Roles from what JSON keeps of them, also of an older version that kept more."""
+        known = cls.__dataclass_fields__
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items() if k in known}
         return cls(**fields)
 
 
@@ -185,14 +184,14 @@ def _column_faults(name: object, column: pd.Series) -> list[str]:
 
 def _role_faults(table: pd.DataFrame, roles: Roles) -> list[str]:
     named = {"target": (roles.target,), "static": roles.static, "codes": roles.codes, "sensitive": roles.sensitive}
-    named |= {"quasi": roles.quasi, "tasks": tuple(roles.tasks)}
+    named |= {"quasi": roles.quasi}
     for role, columns in named.items():
         absent = [c for c in columns if c not in table.columns]
         if absent:
             return [f"{role} names {_some('column', absent)} that the table lacks"]
     found = [
         f"{role} column '{c}' is {table[c].dtype}, expected bool"
-        for role in ("target", "codes", "tasks")
+        for role in ("target", "codes")
         for c in named[role]
         if kind(table[c]) != "bool"
     ]

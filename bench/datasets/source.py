@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from bench.datasets.digest import sha256
 from bench.datasets.name import Name, Value
 from bench.errors import BenchError
 
@@ -20,6 +23,16 @@ if TYPE_CHECKING:  # pandas is loaded when a table is, not when a name is
     from bench.datasets.data import Data
 
 GENERIC_CUTS = ("codes", "rows", "target", "train_positives")
+# given a key and a function that writes a file, the file: written now, or found as it was written before
+Keep = Callable[[str, Callable[[Path], None]], AbstractContextManager[Path]]
+
+
+@contextmanager
+def no_keep(key: str, write: Callable[[Path], None]) -> Iterator[Path]:
+    """Writes the file anew, in a folder that only this user can read and that is gone afterwards."""
+    with TemporaryDirectory(prefix="bench-") as folder:
+        write(Path(folder) / "readings.parquet")
+        yield Path(folder) / "readings.parquet"
 
 
 @dataclass(frozen=True)
@@ -52,27 +65,41 @@ class Source:
         """True where values of the table may be shown: simulated or openly licensed data, not a user's own."""
         return self.row.access in ("simulated", "packaged", "open")
 
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The names of the files and tables it is read from; of sets, only those its cuts ask for."""
+        sets = dict(self.name.cuts).get("sets", self.row.params.get("sets"))
+        files = [f for f in self.row.files if sets is None or any(f"-{s}." in f for s in str(sets))]
+        return (*files, *self.row.tables)
+
     @cached_property
     def files(self) -> dict[str, Path]:
-        """The files it is read from, by name; only those its cuts ask for."""
+        """Where the files it is read from are, or would be, by name."""
+        from bench.datasets.release import locate
+
         if self.folder is None:
             return {}
-        sets = dict(self.name.cuts).get("sets", self.row.params.get("sets"))
-        wanted = [f for f in self.row.files if sets is None or any(f"-{s}." in f for s in str(sets))]
-        return {f: self.folder / f for f in wanted}
+        tables = {t: locate(self.folder, t) or self.folder / f"{t}.csv" for t in self.row.tables}
+        return {name: tables.get(name, self.folder / name) for name in self.wanted}
 
     def absence(self) -> str | None:
-        """Why the dataset cannot be read here, or None. A folder with a file missing is a fault, not an absence."""
-        if not self.row.files or self.folder is not None:
+        """Why the dataset cannot be read here, or None. A user's own file that is missing is a fault, no absence."""
+        if not self.wanted or self.toml:
             return None
-        return f"absent: put {self.put()}"
+        if self.folder is None:
+            return f"absent: put {self.put()}"
+        lacking = [path.name for path in self.files.values() if not path.is_file()]
+        if not lacking:
+            return None
+        packed = " (or .csv.gz)" if self.row.tables else ""
+        return f"absent: {self.folder} lacks {', '.join(lacking)}{packed}: put {self.put()}"
 
     def put(self) -> str:
         """What to put where."""
-        if not self.row.files or self.toml:
+        if not self.wanted or self.toml:
             return ""
-        folders = " or DATA/".join(self.row.folders)
-        return f"{', '.join(self.row.files)} into DATA/{folders}, from {self.row.source}"
+        names = [*self.row.files, *(f"{t}.csv.gz" for t in self.row.tables)]
+        return f"{', '.join(names)} into DATA/{self.row.folders[0]}, from {self.row.source}"
 
     @cached_property
     def identity(self) -> str:
@@ -89,9 +116,18 @@ class Source:
             digest.update(name.encode() + sha256(path).encode())
         return digest.hexdigest()[:16]
 
-    def load(self) -> Data:
+    @cached_property
+    def readings_key(self) -> str:
+        """What identifies the readings gathered for it: how they are gathered, and the bytes of its files."""
+        digest = hashlib.sha256(f"{self.row.readings} v{self.row.version}".encode())
+        for name, path in self.files.items():
+            digest.update(name.encode() + sha256(path).encode())
+        return digest.hexdigest()[:16]
+
+    def load(self, keep: Keep = no_keep) -> Data:
         """Read the table whole: cuts applied, duplicates handled as the row says, subjects renumbered, law checked.
 
+        keep: where readings gathered from a large table are kept for the next dataset that needs them.
         Raises Absent, DataError or LawError. Subjects are numbered 0, 1, ... so that no identifier of the source
         enters a table.
         """
@@ -101,12 +137,11 @@ class Source:
         reason = self.absence()
         if reason:
             raise d.Absent(f"dataset {self.name}: {reason}")
-        if self.folder is not None:
-            for path in self.files.values():
-                if not path.is_file():
-                    raise d.DataError(f"dataset {self.name}: {path} is missing")
+        for path in self.files.values():
+            if not path.is_file():
+                raise d.DataError(f"dataset {self.name}: {path} is missing")
         try:
-            data = self._read()
+            data = self._read(keep)
         except (d.DataError, law.LawError) as error:
             raise type(error)(f"dataset {self.name}: {error}") from error
         cuts = dict(self.name.cuts)
@@ -169,7 +204,7 @@ class Source:
         params = {**self.row.params, **dict(self.name.cuts)}
         return {k: v for k, v in params.items() if k not in ("rows", "draw", "target", "train_positives")}
 
-    def _read(self) -> Data:
+    def _read(self, keep: Keep) -> Data:
         from bench.datasets.data import Data
 
         if self.simulated:
@@ -181,7 +216,10 @@ class Source:
 
             return load(self.toml)
         params = {k: v for k, v in self._params().items() if k not in GENERIC_CUTS}
-        return _resolve(self.row.load)(self.folder, **params)
+        if not self.row.readings:
+            return _resolve(self.row.load)(self.folder, **params)
+        with keep(self.readings_key, partial(_resolve(self.row.readings), self.folder)) as readings:
+            return _resolve(self.row.load)(self.folder, readings=readings, **params)
 
 
 def _resolve(path: str) -> Callable:
@@ -213,16 +251,3 @@ def _renumber(data: Data) -> Data:
     if order is not None:
         order = pd.Series(order.loc[who].to_numpy(), pd.RangeIndex(len(who)))
     return replace(data, table=table.sort_index(), order=order)
-
-
-_HASHED: dict[tuple[str, int, int], str] = {}
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, remembered for this process while size and time stay."""
-    stat = path.stat()
-    key = (str(path), stat.st_size, stat.st_mtime_ns)
-    if key not in _HASHED:
-        with path.open("rb") as stream:
-            _HASHED[key] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return _HASHED[key]

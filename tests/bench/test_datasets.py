@@ -445,6 +445,6 @@ def test_archives_of_something_else_are_one_clear_line(data_dir: Path, tmp_path:
 def test_a_missing_file_is_named(data_dir: Path, tmp_path: Path) -> None:
     folder, _ = broken("cinc2012", data_dir, tmp_path)
     (folder / "Outcomes-b.txt").unlink()
-    with pytest.raises(DataError, match=r"Outcomes-b\.txt is missing"):
+    with pytest.raises(Absent, match=r"cinc2012 lacks Outcomes-b\.txt: put"):
         open_dataset("cinc2012", tmp_path).load()
     assert len(subjects(open_dataset("cinc2012[sets=a]", tmp_path).load().table)) == 4_000

@@ -1,0 +1,64 @@
+"""Tables of events too large for memory (CHARTEVENTS: 330 million rows): one pass by Polars into a parquet file.
+
+A query names the few columns it needs; Polars reads the csv, packed or not, in pieces, and what is left after its
+filters is written as it comes. Measured against DuckDB, pyarrow and pandas in tests/benchmarks/test_event_speed.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from bench.datasets.data import DataError
+from bench.datasets.release import find, unreadable
+
+TIME = "%Y-%m-%d %H:%M:%S"
+
+
+def scan(folder: Path, table: str, columns: tuple[str, ...]) -> pl.LazyFrame:
+    """The named columns (lower case) of a table of a release, all as text, not read yet.
+
+    Raises DataError where the file is absent or lacks a column.
+    """
+    path, names = find(folder, table, columns)
+    raw = pl.scan_csv(path, infer_schema=False, encoding="utf8-lossy")
+    return raw.select(pl.col(name).alias(plain) for name, plain in zip(names, columns, strict=True))
+
+
+def as_time(column: str) -> pl.Expr:
+    """A column of text as a time; missing where it is not of the form TIME."""
+    return pl.col(column).str.to_datetime(TIME, time_unit="ms", strict=False)
+
+
+def write(rows: pl.LazyFrame, to: Path, table: str, *, within_s: int) -> None:
+    """Run a query over a table and write its readings: columns subject, channel, second, value.
+
+    Only those of the first `within_s` seconds are kept. Raises DataError where the file cannot be read to its end, or
+    a reading has no time.
+    """
+    inside = pl.col("second").is_between(0, within_s, closed="left")
+    kept = rows.select(
+        pl.col("subject").cast(pl.Int64), pl.col("channel").cast(pl.Int8), pl.col("second").cast(pl.Int32),
+        pl.col("value").cast(pl.Float64),
+    ).filter(inside | pl.col("second").is_null())  # fmt: skip
+    try:
+        kept.sink_parquet(to)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # a full disk
+        raise unreadable(table) from error
+    timeless = int(pl.scan_parquet(to).select(pl.col("second").is_null().sum()).collect().item())
+    if timeless:
+        raise DataError(f"{table}: {timeless:,} readings have no time of the form {TIME}, without a time zone")
+
+
+def read_channel(readings: Path, channel: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One channel of what was written: subject, second (int64) and value (float64), each reading once.
+
+    A row that the source repeats is one reading. They are sorted, so that sums do not depend on who was read first.
+    """
+    found = pl.scan_parquet(readings).filter(pl.col("channel") == channel).select("subject", "second", "value")
+    rows = found.unique().sort("subject", "second", "value").collect()
+    return tuple(rows[name].to_numpy() for name in ("subject", "second", "value"))  # type: ignore[return-value]

@@ -30,9 +30,9 @@ FAMILIES = {
 DATASETS_HEAD = """\
 # Datasets
 
-Written by `bench list datasets --markdown` from the rows in bench/datasets/rows.py and their loaders' docstrings, not by
-hand. None of these data come with the package but those it simulates. `bench data list` says which are here,
-`bench data check NAME` reads one whole and compares its counts, `bench data fetch NAME` gets those that are open to all.
+Written by `bench list datasets --markdown` from the rows in bench/datasets/rows.py and their loaders' docstrings, not
+by hand. None of these data come with the package but those it simulates. `bench data list` says which are here,
+`bench data check NAME` reads one whole and compares its counts, `bench data fetch NAME` gets those open to all.
 
 Every loader keeps missing values missing, numbers subjects anew, and says in `bench data check` what it left out and
 why. Splits are by subject, and nothing is fitted before them. Parsed tables lie in STORE/data, mode 700. Of

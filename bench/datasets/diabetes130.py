@@ -24,7 +24,12 @@ QUASI = ("age", "gender", "race")
 
 
 def load(folder: Path) -> Data:
-    """Flat: one row per patient, codes and drugs united over encounters, age of the first encounter."""
+    """Flat: one row per patient, codes and drugs united over encounters, age of the first encounter.
+
+    Most papers take an encounter for a subject, so that random splits share patients. Here a patient is one, and
+    codes are categories. The target grows with the number of encounters: much of what predicts it is how often
+    somebody came.
+    """
     encounters, codes, drugs = _read(folder)
     by = encounters["subject"].to_numpy()
     first = encounters.groupby("subject", sort=True)[list(QUASI)].first()
@@ -36,7 +41,10 @@ def load(folder: Path) -> Data:
 
 
 def load_visits(folder: Path) -> Data:
-    """Longitudinal: one row per encounter by its number; race, gender and target constant, age per encounter."""
+    """Longitudinal: one row per encounter by its number; race, gender and target constant, age per encounter.
+
+    The patients, codes and target of `diabetes130`.
+    """
     encounters, codes, drugs = _read(folder)
     front = encounters[[*QUASI, TARGET]].copy()
     front[TARGET] = encounters.groupby("subject")[TARGET].transform("any")

@@ -1,4 +1,4 @@
-"""The SHA-256 of a data file, remembered while the file stays as it is: hashing CHARTEVENTS takes a minute."""
+"""The SHA-256 of data files, remembered while they stay as they are: hashing CHARTEVENTS takes a minute."""
 
 from __future__ import annotations
 
@@ -13,28 +13,40 @@ _memo: list[Path] = []  # the file of hashes, once a store is open
 
 
 def remember_in(path: Path) -> None:
-    """Keep hashes of large files in this file, for other processes and later runs."""
+    """Keep hashes of what is large in this file, for other processes and later runs."""
     _memo[:] = [path]
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file; of one whose size, time and inode have not changed, as it was found before."""
-    stat = path.stat()
-    key = f"{path.absolute()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
-    if key not in _hashed and stat.st_size >= LARGE:
+    """The SHA-256 of a file, or of a folder's files with their names, as it was found before where nothing changed."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    stats = [p.stat() for p in files]
+    marks = [f"{p} {s.st_size} {s.st_mtime_ns} {s.st_ino}" for p, s in zip(files, stats, strict=True)]
+    key = f"{path.absolute()} {hashlib.sha256(json.dumps(marks).encode()).hexdigest()}"
+    large = sum(s.st_size for s in stats) >= LARGE
+    if key not in _hashed and large:
         _hashed.update(_kept())
     if key not in _hashed:
-        with path.open("rb") as stream:
-            _hashed[key] = hashlib.file_digest(stream, "sha256").hexdigest()
-        if stat.st_size >= LARGE:
+        _hashed[key] = _of_folder(path, files) if path.is_dir() else _of_file(path)
+        if large:
             _keep(key)
     return _hashed[key]
 
 
+def _of_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _of_folder(path: Path, files: list[Path]) -> str:
+    names = [[str(p.relative_to(path)), _of_file(p)] for p in files]
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+
+
 def _kept() -> dict[str, str]:
     try:
-        return json.loads(_memo[0].read_text()) if _memo else {}
-    except (OSError, ValueError):  # none yet, or half written: hashed anew
+        return dict(json.loads(_memo[0].read_text())) if _memo else {}
+    except (OSError, ValueError):  # none yet, or torn: hashed anew
         return {}
 
 

@@ -6,6 +6,8 @@ filters is written as it comes. Measured against DuckDB, pyarrow and pandas in t
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +37,8 @@ def as_time(column: str) -> pl.Expr:
 def write(rows: pl.LazyFrame, to: Path, table: str, *, within_s: int) -> None:
     """Run a query over a table and write its readings: columns subject, channel, second, value.
 
-    Only those of the first `within_s` seconds are kept. Raises DataError where the file cannot be read to its end, or
-    a reading has no time.
+    Only those of the first `within_s` seconds are kept. Raises DataError where the file cannot be read to its end or
+    a reading has no time, OSError where it cannot be written.
     """
     inside = pl.col("second").is_between(0, within_s, closed="left")
     kept = rows.select(
@@ -46,8 +48,9 @@ def write(rows: pl.LazyFrame, to: Path, table: str, *, within_s: int) -> None:
     try:
         kept.sink_parquet(to)
     except (pl.exceptions.PolarsError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # a full disk
+        system = re.search(r"os error (\d+)", str(error))  # a full disk is no fault of the file
+        if system:
+            raise OSError(int(system[1]), os.strerror(int(system[1]))) from error
         raise unreadable(table) from error
     timeless = int(pl.scan_parquet(to).select(pl.col("second").is_null().sum()).collect().item())
     if timeless:

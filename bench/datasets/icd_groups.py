@@ -127,15 +127,13 @@ def eponyms(version: int) -> Mapping[str, str]:
 @cache
 def _ccs(version: int) -> Mapping[str, str]:
     """Listed codes, and what they begin with down to their category, -> the group, where there is but one."""
-    if version == 9:
-        listed = {code: key for key, _, codes in _ccs_file() for code in codes}
-    else:
-        listed = dict(_ccsr_file())
+    nine = version == 9
+    listed = {code: key for key, _, codes in _ccs_file() for code in codes} if nine else _ccsr_file()
     begun: dict[str, set[str]] = {}
     for code, key in listed.items():
-        for n in range(4 if version == 9 and code.startswith("E") else 3, len(code)):
+        for n in range(4 if nine and code.startswith("E") else 3, len(code)):
             begun.setdefault(code[:n], set()).add(key)
-    return {code: min(keys) for code, keys in begun.items() if len(keys) == 1} | listed
+    return {**{code: min(keys) for code, keys in begun.items() if len(keys) == 1}, **listed}
 
 
 @cache

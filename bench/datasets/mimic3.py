@@ -42,9 +42,9 @@ def load_codes(folder: Path, *, level: str = "category") -> Data:
     EHRDiff (Yuan et al. 2023) takes the codes alone, 46,520 patients by 1,782 columns, 41,868 to train on, and EHR-D3PM
     (Han et al. 2024) follows it. Here the cut is the same (external causes to four characters, others to three); age at
     the first admission, sex and ethnicity stand beside the codes, since they are what an attacker knows. EHR-D3PM
-    predicts six diseases that it names without codes: `target=type-2-diabetes`, `asthma`, `copd`, `ckd`, `osteoarthritis` or
-    `hypertensive-heart-disease` asks for one, by the sets in bench/datasets/coded.py, and takes the columns that define
-    it out of the table.
+    predicts six diseases that it names without codes: `target=type-2-diabetes` asks for one of them, by the sets in
+    bench/datasets/coded.py (also `asthma`, `copd`, `ckd`, `hypertensive-heart-disease`, `osteoarthritis`), and takes
+    the columns that define it out of the table.
 
     level: what codes are cut to: "category", "full" (not cut), "ccs" (single-level groups of CCS) or "chapter".
     """

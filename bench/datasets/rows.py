@@ -39,6 +39,7 @@ class Dataset:
     folders: tuple[str, ...] = ()
     files: Mapping[str, str | None] = field(default_factory=dict)
     tables: tuple[str, ...] = ()
+    locate: str = ""
     urls: Mapping[str, str] = field(default_factory=dict)
     by_hand: str = ""
     expected: Mapping[str, int] = field(default_factory=dict)
@@ -54,6 +55,9 @@ _CUTS: dict[str, Value] = {"codes": 0, "rows": 0, **_SPLIT}
 _TARGETED: dict[str, Value] = {**_CUTS, "target": ""}
 _UCI = "https://archive.ics.uci.edu/dataset/296"
 _DIABETES_FILES = {"dataset_diabetes.zip": "3a17a3b55b6dd4a1926703185c0ad8e2ed30bc8e2f9b927cdd1000b733d1de8e"}
+_DIABETES_URLS = {
+    "dataset_diabetes.zip": "https://archive.ics.uci.edu/ml/machine-learning-databases/00296/dataset_diabetes.zip"
+}
 _DIABETES_COUNTS = {"encounters": 101_766, "patients": 71_518, "diagnosis_codes": 881}
 _ROWS_ONLY: dict[str, Value] = {"rows": 0, **_SPLIT}
 _CODED: dict[str, Value] = {**_TARGETED, "level": "category"}
@@ -118,25 +122,32 @@ _ROWS = (
         "diabetes130", "codes", "open", "CC BY 4.0", _UCI,
         "patients of 130 US hospitals: ICD-9 categories and drugs; target: readmitted within 30 days",
         load="bench.datasets.diabetes130:load", params=_TARGETED, folders=("diabetes130",), files=_DIABETES_FILES,
-        expected=_DIABETES_COUNTS,
+        urls=_DIABETES_URLS, expected=_DIABETES_COUNTS,
         size=(71_518, 908, 8_834),
     ),
     Dataset(
         "diabetes130-visits", "visits", "open", "CC BY 4.0", _UCI,
         "the same patients, one row per encounter",
         load="bench.datasets.diabetes130:load_visits", params=_CUTS, folders=("diabetes130",), files=_DIABETES_FILES,
-        expected=_DIABETES_COUNTS,
+        urls=_DIABETES_URLS, expected=_DIABETES_COUNTS,
         size=(71_518, 908, 8_834),
     ),
     Dataset(
         "cinc2012", "series", "open", "ODC-BY", "https://physionet.org/content/challenge-2012/",
-        "ICU stays of 48 hours, six channels hourly; target: died in hospital",
+        "ICU stays of 48 hours, six channels hourly; `sets=abc` is all of it; target: died in hospital",
         load="bench.datasets.cinc2012:load", params={"sets": "ab", "rows": 0, **_SPLIT}, folders=("cinc2012",),
         files={
             "set-a.tar.gz": "dacc1b8337d968d4c79a05ad8ac87d5c7d9382e5a1d08d9d62935a041c2fde17",
             "set-b.tar.gz": "2d11c26f28df94b8dbc3747dcdbf327a2c618345551a3cf48926f373b9b552be",
+            "set-c.tar.gz": None,
             "Outcomes-a.txt": "2613ea60ccda29f87571a7d6b09ad130858a8ccd66325bd073365925026883c2",
             "Outcomes-b.txt": "1305f29734da374a809483229a99f33a9230aa8d4fa74b1a2d6ad788136423d5",
+            "Outcomes-c.txt": None,
+        },
+        urls={
+            f: f"https://physionet.org/files/challenge-2012/1.0.0/{f}"
+            for s in "abc"
+            for f in (f"set-{s}.tar.gz", f"Outcomes-{s}.txt")
         },
         expected={"stays": 8_000, "rows": 3_520_515, "deaths": 1_122},
         size=(8_000, 12, 1_122),
@@ -146,6 +157,8 @@ _ROWS = (
         "card payments, V1..V28 and Amount; target: Class (fraud)",
         load="bench.datasets.flat:creditcard", params={"rows": 0, **_SPLIT},
         folders=("creditcard", "creditcard-subset"), files={"creditcard.csv": None},
+        by_hand="Kaggle asks for an account: log in, download it from "
+        "https://www.kaggle.com/datasets/mlg-ulb/creditcardfraud and put creditcard.csv into DATA/creditcard",
         expected={"rows": 284_807, "positives": 492}, drop_duplicates=True, order="Time",
         size=(284_807, 30, 492),
     ),
@@ -154,8 +167,27 @@ _ROWS = (
         "objects in mammograms, six numerics; target: calcification",
         load="bench.datasets.flat:mammography", params={"rows": 0, **_SPLIT}, folders=("mammography",),
         files={"mammography.csv": "7d3dea3f075f30bbdbb8980e7725684059b4fe3d0f850fadd0f635f6993d8730"},
+        urls={"mammography.csv": "https://raw.githubusercontent.com/jbrownlee/Datasets/master/mammography.csv"},
         expected={"rows": 11_183, "positives": 260}, drop_duplicates=True,
         size=(11_183, 7, 260),
+    ),
+    Dataset(
+        "cinc2019", "series", "open", "CC BY 4.0", "https://physionet.org/content/challenge-2019/1.0.0/",
+        "first day of ICU records without sepsis so far: 7 vital signs hourly; target: sepsis later in the stay",
+        load="bench.datasets.cinc2019:load", params={"sets": "ab", "hours": 24, **_ROWS_ONLY}, folders=("cinc2019",),
+        files={"training_setA": None, "training_setB": None}, locate="bench.datasets.cinc2019:locate",
+        by_hand="40,336 small files, of which there is no archive: wget -r -N -c -np -nH --cut-dirs=3 -P DATA/cinc2019 "
+        "https://physionet.org/files/challenge-2019/1.0.0/training/ gets them; training_setA.zip and training_setB.zip "
+        "of earlier years go into DATA/cinc2019 as they are",
+        expected={"patients": 40_336, "hours": 1_552_210, "septic": 2_932},
+    ),
+    Dataset(
+        "support2", "table", "open", "CC BY 4.0", "https://archive.ics.uci.edu/dataset/880/support2",
+        "seriously ill adults of five US hospitals, what was known on day 3; target: died in hospital",
+        load="bench.datasets.support2:load", params=_ROWS_ONLY, folders=("support2",),
+        files={"support2.zip": None}, locate="bench.datasets.support2:locate",
+        urls={"support2.zip": "https://archive.ics.uci.edu/static/public/880/support2.zip"},
+        expected={"rows": 9_105, "positives": 2_360}, size=(9_105, 30, 2_360),
     ),
     Dataset(
         "mimic3-codes", "codes", "credentialed", _PHYSIONET, _MIMIC3,

@@ -69,7 +69,11 @@ class Source:
     def wanted(self) -> tuple[str, ...]:
         """The names of the files and tables it is read from; of sets, only those its cuts ask for."""
         sets = dict(self.name.cuts).get("sets", self.row.params.get("sets"))
-        files = [f for f in self.row.files if sets is None or any(f"-{s}." in f for s in str(sets))]
+        files = [
+            f
+            for f in self.row.files
+            if sets is None or any(f"-{s}." in f or f.endswith(f"_set{s.upper()}") for s in str(sets))
+        ]
         return (*files, *self.row.tables)
 
     @cached_property
@@ -79,8 +83,9 @@ class Source:
 
         if self.folder is None:
             return {}
-        tables = {t: locate(self.folder, t) or self.folder / f"{t}.csv" for t in self.row.tables}
-        return {name: tables.get(name, self.folder / name) for name in self.wanted}
+        find = _resolve(self.row.locate) if self.row.locate else locate
+        ending = ".csv" if self.row.tables else ""
+        return {name: find(self.folder, name) or self.folder / f"{name}{ending}" for name in self.wanted}
 
     def absence(self) -> str | None:
         """Why the dataset cannot be read here, or None. A user's own file that is missing is a fault, no absence."""
@@ -88,7 +93,7 @@ class Source:
             return None
         if self.folder is None:
             return f"absent: put {self.put()}"
-        lacking = [path.name for path in self.files.values() if not path.is_file()]
+        lacking = [path.name for path in self.files.values() if not path.exists()]
         if not lacking:
             return None
         packed = " (or .csv.gz)" if self.row.tables else ""
@@ -111,7 +116,7 @@ class Source:
             raise Absent(f"dataset {self.name}: {reason}")
         digest = hashlib.sha256(f"{self.name} v{self.row.version}".encode())
         for name, path in [*self.files.items(), *([("toml", self.toml)] if self.toml else [])]:
-            if not path.is_file():
+            if not path.exists():
                 raise DataError(f"dataset {self.name}: {path} is missing")
             digest.update(name.encode() + sha256(path).encode())
         return digest.hexdigest()[:16]
@@ -138,7 +143,7 @@ class Source:
         if reason:
             raise d.Absent(f"dataset {self.name}: {reason}")
         for path in self.files.values():
-            if not path.is_file():
+            if not path.exists():
                 raise d.DataError(f"dataset {self.name}: {path} is missing")
         try:
             data = self._read(keep)

@@ -30,10 +30,11 @@ def test_packaged_suites_are_sound() -> None:
 
 def test_full_has_every_dataset_and_generator() -> None:
     from bench.datasets import DATASETS
+    from bench.datasets.name import base
     from generators import REGISTRY
 
     full = find_suite("full")
-    assert {d.name for d in full.datasets} == set(DATASETS)
+    assert {base(d.name) for d in full.datasets} == set(DATASETS)
     assert {g.name for g in full.generators} == set(REGISTRY)
     assert full.replicates == 5
     assert full.tune is not None

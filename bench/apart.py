@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from bench.errors import BenchError
+from bench.errors import BenchError, untold
 
 LOOK_S = 0.05  # between two looks at a child
 MIB = 2**20
@@ -180,6 +180,6 @@ def _child(
         pipe.send(("done", work(ask)))
     except BaseException as error:  # whatever a generator raises: the parent must hear of it
         traceback.print_exc()
-        pipe.send(("failed", str(error) if isinstance(error, BenchError) else type(error).__name__))
+        pipe.send(("failed", str(error) if isinstance(error, BenchError) else untold(error)[0]))
     sys.stdout.flush()
     os._exit(0)  # nothing of a user's code may hold the process up

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, Stric
 
 from bench.cell import Cell
 from bench.datasets.own import first_fault, read_toml
-from bench.errors import unknown
+from bench.errors import unknown, untold
 from bench.whole import read_parquet
+from generators import REGISTRY
 from generators.base import Unsupported, reject
 
 if TYPE_CHECKING:
@@ -106,7 +108,8 @@ def check(cell: Cell, data: Data) -> None:
 
 
 def ask(
-    cell: Cell, generator: Any, data: Data, train: pd.DataFrame, folder: Path, *, minority: bool
+    cell: Cell, generator: Any, data: Data, train: pd.DataFrame, folder: Path, *, minority: bool,
+    shareable: bool
 ) -> dict[str, Any]:  # fmt: skip
     """Draw all that a cell asks for into a folder; gives what `about.json` says of it. minority: whether it asks for
     positives, which often are more than the plain sample."""
@@ -120,7 +123,10 @@ def ask(
             table = make()
             check_like(table, train, n, static=static, what=f"samples for {name}")
         except (Unsupported, NotImplementedError) as error:
-            return str(error) or "not implemented"
+            if shareable or (isinstance(error, Unsupported) and cell.generator in REGISTRY):
+                return str(error) or "not implemented"
+            traceback.print_exc()
+            return f"{': '.join(untold(error))}; the message is in the cell's private log"
         table.to_parquet(folder / f"{name}.parquet")
         return ""
 

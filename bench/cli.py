@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -440,6 +441,7 @@ def _own_names() -> None:
 def main() -> None:
     """The `bench` command: faults end in one line on stderr and exit code 2."""
     _own_names()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # what crashes may hold rows
     try:
         app()
     except BenchError as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ import generators
 from bench.cell import Cell, Record
 from bench.datasets import open_dataset
 from bench.datasets.source import Source
-from bench.errors import BenchError
+from bench.errors import BenchError, untold
 from bench.run import can_be_kept, hand_over, settled
 from bench.store import Store
 from bench.whole import check_stage, reason, write_bytes, write_text
@@ -60,7 +62,15 @@ def export(key: str, store: Store, data_dir: Path | None, out: Path, *, n: int, 
     data = store.table(source)
     train = split(data, seed=cell.seed("split"), how=cell.split, positives=source.train_positives).train
     n = n or record.facts["n_synth"]
-    synth = _loaded(cell, store, source).sample(n, seed=cell.seed("export") + seed)
+    made = _loaded(cell, store, source)
+    with store.log(cell.key).open("a") as log, redirect_stdout(log), redirect_stderr(log):
+        try:
+            synth = made.sample(n, seed=cell.seed("export") + seed)
+        except Exception as error:
+            traceback.print_exc()
+            raise BenchError(
+                f"cell {cell.key}: {': '.join(untold(error))}; the message is in its private log"
+            ) from error
     check_like(synth, train, n, static=data.roles.static, what="samples")
     card = out.with_name(f"{out.name}.card.md")
     try:

@@ -91,6 +91,7 @@ def _dataset(row: Dataset) -> str:
     known = [f"{what} {count:,}" for what, count in row.expected.items()]
     cuts = ", ".join(f"`{key}`" for key in row.params)
     facts = [
+        row.about,
         f"shape {row.shape}; source: {row.source}; licence: {row.licence}",
         f"size: {size}" + (f"; a whole copy has {', '.join(known)}" if known else ""),
         *([f"files: {open_dataset(row.name, None).put()}"] if row.files or row.tables else []),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import inspect
 import json
-import sys
+import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ import metrics
 from bench.ask import answers, ask, check, has_minority, taken
 from bench.cell import Cell, Fault, Record
 from bench.datasets import open_dataset
-from bench.errors import BenchError
+from bench.errors import BenchError, untold
 from bench.shared import Shared, split_key
 from bench.store import Busy, Store
 from bench.whole import StoreError, check_stage, read_parquet, stage
@@ -72,9 +72,9 @@ def run_cell(
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL_DISK:
-            raise StoreFull(f"store {store.root}: {error.strerror}") from error
+            raise StoreFull(f"store {store.root}: {os.strerror(error.errno)}") from error
         traceback.print_exc()
-        record = Record(cell, *_fault(error, now[0], shareable))
+        record = Record(cell, *_fault(error, now[0], shareable, cell.generator in generators.REGISTRY))
     try:
         store.save_record(record)
     except OSError as error:
@@ -145,9 +145,9 @@ def _sample(
     with stage(store.samples(cell.key)) as folder:
         synth.to_parquet(folder / "synth.parquet")
         about = {
-            **ask(cell, generator, data, parts.train, folder, minority=minority),
+            **ask(cell, generator, data, parts.train, folder, minority=minority, shareable=source.shareable),
             "n_parameters": count(generator),
-            "params": resolved(generator, params),
+            "params": resolved(generators.make(cell.generator, **params, **handed), params),
         }
         (folder / "about.json").write_text(json.dumps(about))
 
@@ -278,22 +278,17 @@ def tuning_facts(cell: Cell, store: Store) -> dict[str, Any] | None:
     return {**plan, **facts, "trials": saved.get("states", {}), "default_state": first[0]["state"]}
 
 
-def _fault(error: Exception, phase: str, shareable: bool) -> tuple[str, Fault]:
+def _fault(error: Exception, phase: str, shareable: bool, ours: bool) -> tuple[str, Fault]:
     """Status and fault of an exception.
 
     The message of an exception that is not ours may hold values of the table. It is shown for simulated and openly
     licensed data; otherwise the place it was raised at is shown, and the message stays in the cell's private log.
     """
-    if isinstance(error, Unsupported):
-        return "skipped", Fault(phase, "Unsupported", _one_line(error))
-    name = type(error).__name__
-    if isinstance(error, BenchError):
-        return "failed", Fault(phase, name, _one_line(error))
-    if shareable:
-        return "failed", Fault(phase, name, _one_line(error))
-    frames = traceback.extract_tb(sys.exc_info()[2] or error.__traceback__)
-    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno} {frames[-1].name}" if frames else "unknown place"
-    return "failed", Fault(phase, name, f"raised at {place}; the message is in the cell's private log")
+    status = "skipped" if isinstance(error, Unsupported) else "failed"
+    if shareable or isinstance(error, BenchError) or (ours and isinstance(error, Unsupported)):
+        return status, Fault(phase, type(error).__name__, _one_line(error))
+    name, place = untold(error)
+    return status, Fault(phase, name, f"{place}; the message is in the cell's private log")
 
 
 def _one_line(error: Exception) -> str:

@@ -11,8 +11,8 @@ import pandas as pd
 import generators
 import metrics
 from bench.datasets.law import Roles, check, kind, subjects
-from bench.datasets.own import lawful_together, read_table
-from bench.errors import BenchError, unknown
+from bench.datasets.own import has_columns, lawful_together, read_table
+from bench.errors import BenchError
 from bench.run import plain
 from metrics.tables import Condition, Tables
 
@@ -28,10 +28,8 @@ def score_files(
     except ValueError as error:
         raise BenchError(str(error)) from error
     frames = {name: read_table(path) for name, path in files.items()}
-    known = [str(c) for c in frames["train"].columns]
-    for column in [target, *filter(None, (subject, time)), *static, *sensitive, *quasi, *drop, *codes]:
-        if column not in known and column != "all":
-            raise BenchError(f"train: {unknown('column', column, known)}")
+    named = [target, *filter(None, (subject, time)), *static, *sensitive, *quasi, *drop, *codes]
+    has_columns(frames["train"], [c for c in named if c != "all"], "train")
     indexes = {name: _index(frame, subject, time, name) for name, frame in frames.items()}
     apart = [*filter(None, (subject, time)), *drop]
     tables = lawful_together({name: frame.drop(columns=apart, errors="ignore") for name, frame in frames.items()})

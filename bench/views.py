@@ -17,6 +17,7 @@ from bench.cell import Cell
 from bench.datasets.source import Source
 from bench.store import Store
 from bench.whole import check_stage, read_parquet
+from generators import REGISTRY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from bench.datasets.data import Data
     from metrics.tables import Tables
 
-VERSION = 2  # of what a view holds; raised when that changes, so that stored ones are made again
+VERSION = 3  # of what a view holds; raised when that changes, so that stored ones are made again
 FEWEST = 10  # subjects of a cell that is shown
 MOST = 5_000  # subjects of a table that attacks and embeddings look at
 POINTS = 400  # of a scatter
@@ -71,7 +72,7 @@ def _made(cell: Cell, source: Source, store: Store, folder: Path) -> dict[str, A
         "n": {name: t.n(name) for name in ("train", "holdout", "synth")},
         "precision_recall": _precision_recall(t, seed, fewest),
         "roc": _roc(t, seed),
-        "training": training(store.log(cell.key)),
+        "training": _training(cell, source, store),
     }
     if cell.generator == "copycat":
         return plain(out)
@@ -294,6 +295,14 @@ def _rates(score: np.ndarray, member: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 # --- the log ---
+
+
+def _training(cell: Cell, source: Source, store: Store) -> dict[str, list[list[float]]]:
+    """The curves of a fit; numbered where their names are a user's own and may be made of values."""
+    found = training(store.log(cell.key))
+    if source.shareable or cell.generator in REGISTRY:
+        return found
+    return {f"curve {i}": curve for i, curve in enumerate(found.values(), 1)}
 
 
 def training(log: Path) -> dict[str, list[list[float]]]:

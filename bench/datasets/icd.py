@@ -183,9 +183,10 @@ def leaves(version: int) -> Mapping[str, Mapping[str, str]]:
 def proper_names(version: int) -> Mapping[str, str]:
     """Category -> a name that is meant for the whole of it, for the categories that have one, in the order of the file.
 
-    Its own, where the category is itself a code. Otherwise the words (two or more) that all its leaves begin or end
-    with; otherwise its "..., unspecified" leaf numbered 9, without that word: where ICD puts what is not told apart;
-    otherwise its CCS group, where that is little else (`icd_groups.eponyms`).
+    Its own, where the category is itself a code. Otherwise the words (two or more) that all its leaves begin with;
+    otherwise its "..., unspecified" leaf numbered 9, without that word: where ICD puts what is not told apart;
+    otherwise its CCS group, where that is little else (`icd_groups.eponyms`); otherwise the words that all its leaves
+    end with, unless a comma cuts them off as a remark.
     """
     from bench.datasets.icd_groups import eponyms  # here, as it imports this module
 
@@ -193,7 +194,8 @@ def proper_names(version: int) -> Mapping[str, str]:
     for cut, codes in leaves(version).items():
         whole = codes.get(f"{cut}9", "")
         vague = whole.removesuffix(", unspecified") if whole.endswith(", unspecified") else ""
-        name = codes.get(cut) or _common(list(codes.values())) or vague or eponyms(version).get(cut)
+        texts = list(codes.values())
+        name = codes.get(cut) or _beginning(texts) or vague or eponyms(version).get(cut) or _ending(texts)
         if name:
             found[cut] = name
     return found
@@ -219,19 +221,24 @@ def describe(codes: Iterable[str], version: int) -> dict[str, str]:
     return {c: names[c] for c in codes if c in names}
 
 
-def _common(descriptions: list[str]) -> str:
-    """The two or more words that all begin, or else end, with; "" where there are none."""
-    words = [d.replace(",", " ").split() for d in descriptions]
-    for shared in (_shared(words), _shared([w[::-1] for w in words])[::-1]):
-        if len(shared) >= 2:
-            text = " ".join(shared)
-            return text[0].upper() + text[1:]
-    return ""
+def _beginning(texts: list[str]) -> str:
+    return _title(_shared([t.replace(",", " ").split() for t in texts]))
 
 
-def _leaf(descriptions: list[str]) -> str:
-    vague = [d.removesuffix(", unspecified") for d in descriptions if d.endswith(", unspecified")]
-    return min(vague, key=len, default=f"{descriptions[0]} and related")
+def _ending(texts: list[str]) -> str:
+    text = _title(_shared([t.replace(",", " ").split()[::-1] for t in texts])[::-1])
+    remark = all(t.lower().endswith(f", {text.lower()}") for t in texts)
+    return "" if remark else text
+
+
+def _title(words: list[str]) -> str:
+    text = " ".join(words)
+    return text[0].upper() + text[1:] if len(words) >= 2 else ""
+
+
+def _leaf(texts: list[str]) -> str:
+    vague = [t.removesuffix(", unspecified") for t in texts if t.endswith(", unspecified")]
+    return min(vague, key=len, default=f"{texts[0]} and related")
 
 
 def _shared(words: list[list[str]]) -> list[str]:

@@ -50,9 +50,10 @@ def group(code: str, version: int, level: str) -> str | None:
     """The group of a code, or of the beginning of one, with or without dot; None where it is not known.
 
     level: "category", where the code list has it; "ccs", the number of the CCS group (ICD-9) or the CCSR category
-    (ICD-10); "chapter", as the range of its categories. A category, and a code that CCS does not list, has the CCS
-    group that all listed codes beginning with it share. Codes newer than the CCSR file have no CCSR category. Raises
-    ValueError for another level or version.
+    (ICD-10); "chapter", as the range of its categories. A category, and a longer code that CCS does not list, has the
+    CCS group that all listed codes beginning with it share. CCS lists codes of 1980 to 2015, among them full codes that
+    were subdivided later. Codes newer than the CCSR file have no CCSR category. Raises ValueError for another level or
+    version.
 
     >>> group("250.00", 9, "ccs"), group("250", 9, "ccs"), group("493", 9, "ccs"), group("E11.9", 10, "ccs")
     ('49', None, '128', 'END002')
@@ -101,7 +102,8 @@ def eponyms(version: int) -> Mapping[str, str]:
     """Category -> the name of the CCS group that it can go by: all its leaves are in it, and most of the group in them.
 
     So no two categories go by the same group. An ICD-10 leaf is in the groups of its ICD-9 equivalents; one that has
-    none is left out, and at least half must have one. Groups of leftovers name nothing. Asides are dropped.
+    none is left out, and at least half must have one. Groups of leftovers and of
+    complications name nothing. Asides are dropped.
 
     >>> eponyms(9)["493"], eponyms(9)["038"], eponyms(10)["M81"], "250" in eponyms(9)
     ('Asthma', 'Septicemia', 'Osteoporosis', False)
@@ -126,14 +128,18 @@ def eponyms(version: int) -> Mapping[str, str]:
 
 @cache
 def _ccs(version: int) -> Mapping[str, str]:
-    """Listed codes, and what they begin with down to their category, -> the group, where there is but one."""
+    """Listed codes -> their group; and categories and other beginnings -> the one that all listed codes share."""
     nine = version == 9
     listed = {code: key for key, _, codes in _ccs_file() for code in codes} if nine else _ccsr_file()
     begun: dict[str, set[str]] = {}
+    longer = {}  # than a category
     for code, key in listed.items():
-        for n in range(4 if nine and code.startswith("E") else 3, len(code)):
+        cut = 4 if nine and code.startswith("E") else 3
+        for n in range(cut, len(code) + 1):
             begun.setdefault(code[:n], set()).add(key)
-    return {**{code: min(keys) for code, keys in begun.items() if len(keys) == 1}, **listed}
+        if len(code) > cut:
+            longer[code] = key
+    return {code: min(keys) for code, keys in begun.items() if len(keys) == 1} | longer
 
 
 @cache
@@ -188,7 +194,7 @@ def _ccsr_names() -> dict[str, str]:
         weights: dict[str, float] = {}
         for cut, codes in cuts.items():
             weights[block[cut]] = weights.get(block[cut], 0.0) + len(codes) ** 0.5
-        if best and shares[best] > 1 / 2 and not _VAGUE.match(ccs[best]):
+        if best and round(shares[best], 9) > 1 / 2 and not _VAGUE.match(ccs[best]):
             names[key] = ccs[best]
         elif main in proper and 3 * len(cuts[main]) >= 2 * sum(map(len, cuts.values())):
             names[key] = proper[main]
@@ -203,7 +209,7 @@ def _shares(categories: list[list[frozenset[str]]]) -> dict[str, float]:
     shares: dict[str, float] = {}
     for codes in known:
         for groups in codes:
-            for one in groups:
+            for one in sorted(groups):
                 shares[one] = shares.get(one, 0.0) + 1 / (len(groups) * len(codes) * len(known))
     return shares
 

@@ -122,13 +122,13 @@ def check_like(samples: object, train: pd.DataFrame, n: int, *, static: tuple[st
         raise LawError(f"{what}: expected a DataFrame, got {type(samples).__name__}")
     found: list[str] = []
     if list(samples.index.names) != list(train.index.names):
-        found.append(f"index names {list(samples.index.names)}, expected {list(train.index.names)}")
+        found.append(f"index names are not {list(train.index.names)}")  # what they are may be made of values
     missing = [c for c in train.columns if c not in samples.columns]
     extra = [c for c in samples.columns if c not in train.columns]
     if missing:
         found.append(f"{_some('column', missing)} missing")
     if extra:
-        found.append(f"{_some('column', extra)} not in train")
+        found.append(f"{len(extra)} column{'s' * (len(extra) > 1)} not in train")  # whose names may be made of values
     if not found and list(samples.columns) != list(train.columns):
         found.append("columns are not in train's order")
     for name in train.columns.intersection(samples.columns):

@@ -13,6 +13,8 @@ codes = [], sensitive = [], quasi = [], drop_duplicates = false, shape = "table"
 """
 
 import tomllib
+import warnings
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -92,9 +94,7 @@ def load(path: Path) -> Data:
     own = read(path)
     frame = read_table(path.parent / own.file)
     named = [own.target, *filter(None, (own.subject, own.time, own.order)), *own.drop, *own.ordinal, *own.static]
-    for column in [*named, *own.codes, *own.sensitive, *own.quasi]:
-        if column not in frame.columns:
-            raise BenchError(f"{path}: {unknown('column', column, [str(c) for c in frame.columns])}")
+    has_columns(frame, [*named, *own.codes, *own.sensitive, *own.quasi], str(path))
     subject = frame[own.subject] if own.subject else pd.Series(np.arange(len(frame)))
     index = [subject] if own.time is None else [subject, frame[own.time]]
     table = frame.drop(columns=list(dict.fromkeys([*filter(None, (own.subject, own.time, own.order)), *own.drop])))
@@ -111,6 +111,22 @@ def load(path: Path) -> Data:
     )  # fmt: skip
     order = None if own.order is None else _order(frame[own.order], table.index.get_level_values("subject"), own.order)
     return Data(table, roles, order, facts={"rows": len(frame)})
+
+
+def has_columns(frame: pd.DataFrame, named: list[str], what: str) -> None:
+    """Raise BenchError unless a frame has these columns.
+
+    Of one that has none of them no list is shown: where a file has no line of names, a subject's values stand there.
+    """
+    known = [str(c) for c in frame.columns]
+    lacking = [c for c in named if c not in known]
+    if not lacking:
+        return
+    near = get_close_matches(lacking[0], known, n=1)
+    if len(lacking) < len(named) or not known:
+        raise BenchError(f"{what}: {unknown('column', lacking[0], known)}")
+    hint = f"did you mean '{near[0]}'?" if near else "nor any other that is named: is its first line names?"
+    raise BenchError(f"{what}: unknown column '{lacking[0]}': {hint}")
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -191,7 +207,9 @@ def _text(column: pd.Series, what: str) -> pd.Series:
 
 
 def _order(column: pd.Series, subject: pd.Index, name: str) -> pd.Series:
-    when = column if column.dtype.kind in "iuf" else pd.to_datetime(column, errors="coerce")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        when = column if column.dtype.kind in "iuf" else pd.to_datetime(column, errors="coerce", utc=True)
     if when.isna().any():
         raise BenchError(f"order column '{name}' has values that are neither numbers nor dates")
     return pd.Series(when.rank().to_numpy(), subject).groupby(level=0).min()

@@ -103,7 +103,7 @@ class Source:
         """What to put where."""
         if not self.wanted or self.toml:
             return ""
-        names = [*self.row.files, *(f"{t}.csv.gz" for t in self.row.tables)]
+        names = [f"{name}.csv.gz" if name in self.row.tables else name for name in self.wanted]
         return f"{', '.join(names)} into DATA/{self.row.folders[0]}, from {self.row.source}"
 
     @cached_property

@@ -86,8 +86,8 @@ def _dataset(row: Dataset) -> str:
 
     module, _, name = (row.load or row.draw).partition(":")
     text = inspect.cleandoc(getattr(import_module(module), name).__doc__ or "")
-    subjects, columns, positives = row.size
-    size = f"{subjects:,} subjects, {columns:,} columns, {positives:,} positives" if subjects else "not known here"
+    counts = zip(("subjects", "columns", "positives"), row.size, strict=True)
+    size = ", ".join(f"{count:,} {what}" for what, count in counts if count) or "not known here"
     known = [f"{what} {count:,}" for what, count in row.expected.items()]
     cuts = ", ".join(f"`{key}`" for key in row.params)
     facts = [

@@ -69,7 +69,8 @@ def dataset_rows(data_dir: Path | None) -> Rows:
     for row in DATASETS.values():
         source = open_dataset(row.name, data_dir)
         here = "no" if source.absence() else "yes"
-        rows.append((row.name, row.shape, *row.size, row.access, row.licence, here, row.about, source.put()))
+        size = (count or "" for count in row.size)  # 0: not known
+        rows.append((row.name, row.shape, *size, row.access, row.licence, here, row.about, source.put()))
     return heads, rows
 
 
@@ -119,6 +120,8 @@ def check_dataset(name: str, data_dir: Path | None) -> tuple[list[tuple[str, str
         verdict = "ok" if not differs else f"a subset: {subset}" if subset else "differs"
         rows.append((what, f"{found_count:,}", "" if expected is None else f"{expected:,}", verdict))
     target = per_subject(data.table, data.roles.target)
+    if subset:
+        rows.append(("part of the whole", subset, "", "a subset"))
     rows.append(("subjects", f"{len(subjects(data.table)):,}", "", "ok"))
     rows.append(("rows of the table", f"{len(data.table):,}", "", "ok"))
     rows.append(("columns", f"{data.table.shape[1]:,}", "", "ok"))

@@ -18,21 +18,22 @@ PATIENTS, DEMO_PATIENTS = 46_520, 100
 UNKNOWN = ("UNKNOWN/NOT SPECIFIED", "UNABLE TO OBTAIN", "PATIENT DECLINED TO ANSWER")
 TEXT = {"age": "age in years, 90 above 89", "gender": "sex", "race": "ethnicity as the hospital writes it"}
 UNIT = {"unit": "first intensive care unit"}
-# items of both bedside systems (CareVue, MetaVision) and ranges: MIT-LCP's mimic-code, concept vitals_first_day
+
+
+def _items(numbers: str, unit: tuple[float, float] = SAME) -> dict[str, tuple[float, float]]:
+    return dict.fromkeys(numbers.split(), unit)
+
+
+# items of both bedside systems (CareVue, MetaVision) and ranges as in MIT-LCP's mimic-code, concept vitals_first_day;
+# it takes temperatures from 10 to 50
 CHANNELS = (
-    Channel("HR", dict.fromkeys((211, 220045), SAME), 1, 300, "heart rate, 1/min"),
-    Channel("SBP", dict.fromkeys((51, 442, 455, 6701, 220050, 220179), SAME), 1, 400, "systolic blood pressure, mmHg"),
-    Channel(
-        "DBP", dict.fromkeys((8368, 8440, 8441, 8555, 220051, 220180), SAME), 1, 300, "diastolic blood pressure, mmHg"
-    ),
-    Channel(
-        "MBP", dict.fromkeys((52, 443, 456, 6702, 220052, 220181, 225312), SAME), 1, 300, "mean blood pressure, mmHg"
-    ),
-    Channel("RR", dict.fromkeys((615, 618, 220210, 224690), SAME), 1, 70, "respiratory rate, 1/min"),
-    Channel(
-        "Temp", {676: SAME, 223762: SAME, 678: FAHRENHEIT, 223761: FAHRENHEIT}, 25, 45, "temperature, degrees Celsius"
-    ),
-    Channel("SpO2", dict.fromkeys((646, 220277), SAME), 1, 100, "oxygen saturation, %"),
+    Channel("HR", _items("211 220045"), 1, 300, "heart rate, 1/min"),
+    Channel("SBP", _items("51 442 455 6701 220050 220179"), 1, 400, "systolic blood pressure, mmHg"),
+    Channel("DBP", _items("8368 8440 8441 8555 220051 220180"), 1, 300, "diastolic blood pressure, mmHg"),
+    Channel("MBP", _items("52 443 456 6702 220052 220181 225312"), 1, 300, "mean blood pressure, mmHg"),
+    Channel("RR", _items("615 618 220210 224690"), 1, 70, "respiratory rate, 1/min"),
+    Channel("Temp", _items("676 223762") | _items("678 223761", FAHRENHEIT), 25, 45, "temperature, degrees Celsius"),
+    Channel("SpO2", _items("646 220277"), 1, 100, "oxygen saturation, %"),
 )
 
 
@@ -84,8 +85,9 @@ def load_stay(folder: Path, *, readings: Path) -> Data:
 def readings(folder: Path, to: Path) -> None:
     """The channels' readings in the first day of each patient's first ICU stay, from CHARTEVENTS in one pass.
 
-    Columns: subject, channel (position), second (since the stay began), value (in the channel's unit). A row marked as
-    an error or without a number is none. A row is a stay's by patient and time, since many carry no ICUSTAY_ID.
+    Columns: subject (numbered in order of SUBJECT_ID), channel (position), second (since the stay began), value (in the
+    channel's unit). A row marked as an error or without a number is none. A row is a stay's by patient and time, since
+    many carry no ICUSTAY_ID.
     """
     import polars as pl
 
@@ -93,24 +95,28 @@ def readings(folder: Path, to: Path) -> None:
 
     stays = _first_stays(folder)
     begins = pl.LazyFrame(
-        {"subject": stays["subject_id"].to_numpy(), "begin": stays["intime"].to_numpy("datetime64[ms]")}
+        {
+            "who": stays["subject_id"].to_numpy(),
+            "subject": stays.index.to_numpy(),
+            "begin": stays["intime"].to_numpy("datetime64[ms]"),
+        }
     )
     sources = [(item, c, *unit) for c, channel in enumerate(CHANNELS) for item, unit in channel.sources.items()]
     items = pl.LazyFrame(sources, ["item", "channel", "factor", "shift"], orient="row")
     rows = scan(folder, "CHARTEVENTS", ("subject_id", "itemid", "charttime", "valuenum", "error"))
     found = (
         rows.filter(
-            pl.col("itemid").is_in([str(item) for item, *_ in sources]),
+            pl.col("itemid").is_in([item for item, *_ in sources]),
             pl.col("error").is_null() | pl.col("error").is_in(["", "0"]),
         )
         .select(
-            subject=pl.col("subject_id").cast(pl.Int64, strict=False),
-            item=pl.col("itemid").cast(pl.Int64),
+            who=pl.col("subject_id").cast(pl.Int64, strict=False),
+            item=pl.col("itemid"),
             at=as_time("charttime"),
             value=pl.col("valuenum").cast(pl.Float64, strict=False),
         )
         .filter(pl.col("value").is_not_null())
-        .join(begins, on="subject")
+        .join(begins, on="who")
         .join(items, on="item")
         .with_columns(
             second=(pl.col("at") - pl.col("begin")).dt.total_seconds(),
@@ -167,14 +173,15 @@ def _coded(folder: Path) -> Coded:
 
 
 def _first_stays(folder: Path) -> pd.DataFrame:
-    """Each patient's first ICU stay."""
+    """Each patient's first ICU stay, numbered in order of SUBJECT_ID."""
     stays = read(
         folder, "ICUSTAYS",
         {"subject_id": "id", "hadm_id": "id", "icustay_id": "id", "intime": "time", "outtime": "time",
          "first_careunit": "text"},
     )  # fmt: skip
     unique(stays, "icustay_id", "ICUSTAYS")
-    return stays.sort_values(["subject_id", "intime", "icustay_id"]).drop_duplicates("subject_id")
+    stays = stays.sort_values(["subject_id", "intime", "icustay_id"]).drop_duplicates("subject_id")
+    return stays.reset_index(drop=True)
 
 
 def _stays(folder: Path) -> pd.DataFrame:
@@ -182,9 +189,9 @@ def _stays(folder: Path) -> pd.DataFrame:
     patients, admissions = _patients(folder)
     stays = _first_stays(folder)
     belongs(stays, "hadm_id", admissions["hadm_id"], "ICUSTAYS", "ADMISSIONS")
-    of = admissions.set_index("hadm_id").loc[stays["hadm_id"]].reset_index()
+    belongs(stays, "subject_id", patients.index, "ICUSTAYS", "PATIENTS")
+    of = admissions.set_index("hadm_id").loc[stays["hadm_id"]]
     who = patients.loc[stays["subject_id"]]
-    stays = stays.reset_index(drop=True)
     race = first_known(admissions, "subject_id", "ethnicity", UNKNOWN).reindex(stays["subject_id"])
     return pd.DataFrame(
         {
@@ -195,5 +202,5 @@ def _stays(folder: Path) -> pd.DataFrame:
             "died": of["hospital_expire_flag"].astype("boolean").array,
             "length_s": (stays["outtime"] - stays["intime"]).dt.total_seconds().array,
         },
-        index=pd.Index(stays["subject_id"], name="subject"),
+        index=stays.index.rename("subject"),
     )

@@ -13,7 +13,7 @@ import pandas as pd
 
 from bench.datasets.coded import Coded, flat, lawful_codes, visits
 from bench.datasets.data import Data, DataError
-from bench.datasets.icd import to_icd10
+from bench.datasets.icd import translate
 from bench.datasets.release import OLDEST, belongs, first_known, levels, read, unique
 
 DEMO_PATIENTS = 100
@@ -108,19 +108,18 @@ def _diagnoses(folder: Path, hadm_id: pd.Series) -> tuple[pd.DataFrame, dict[str
     strange = int((~rows["icd_version"].isin([9, 10])).sum())
     if strange:
         raise DataError(f"diagnoses_icd: {strange:,} of {len(rows):,} rows have an icd_version that is not 9 or 10")
-    visit = pd.Series(pd.Index(hadm_id).get_indexer(rows["hadm_id"]))
-    nine, ten = rows["icd_version"] == 9, rows["icd_version"] == 10
+    visit = pd.Index(hadm_id).get_indexer(rows["hadm_id"])
+    nine, ten = (rows["icd_version"] == 9).to_numpy(), (rows["icd_version"] == 10).to_numpy()
     old, old_strange = lawful_codes(rows["icd_code"][nine], 9, "diagnoses_icd: icd_version 9")
     new, new_strange = lawful_codes(rows["icd_code"][ten], 10, "diagnoses_icd: icd_version 10")
-    targets = {code: to_icd10(code) for code in old.dropna().unique()}
-    mapped = old.map(targets).explode()
-    unmapped = old.map({code: not found for code, found in targets.items()}).eq(True)
-    code = pd.concat([mapped, new]).dropna()
+    pairs, lost = translate(old)
+    mapped = pd.DataFrame({"visit": visit[nine][pairs["row"]], "code": pairs["code"].astype(object)})
+    kept = pd.DataFrame({"visit": visit[ten], "code": new.to_numpy()}).dropna()
     facts: dict[str, int | str] = {
         "diagnoses": len(rows), "codes (ICD-9)": old.nunique(), "codes (ICD-10)": new.nunique(),
-        "diagnoses in ICD-9": int(nine.sum()), "ICD-9 diagnoses without an ICD-10 target": int(unmapped.sum()),
-        "ICD-9 codes without an ICD-10 target": old[unmapped].nunique(),
+        "diagnoses in ICD-9": int(nine.sum()), "ICD-9 diagnoses without an ICD-10 target": int(lost.sum()),
+        "ICD-9 codes without an ICD-10 target": len(lost),
         "diagnoses without a code": int(rows["icd_code"].isna().sum()),
         "diagnoses not of their version's form": old_strange + new_strange,
     }  # fmt: skip
-    return pd.DataFrame({"visit": visit.loc[code.index].to_numpy(), "code": code.to_numpy()}), facts
+    return pd.concat([mapped, kept], ignore_index=True), facts

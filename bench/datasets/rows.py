@@ -194,14 +194,14 @@ _ROWS = (
         "patients of a hospital in Boston: all ICD-9 diagnoses, cut to categories; target: died in hospital",
         load="bench.datasets.mimic3:load_codes", params=_CODED, folders=_MIMIC3_FOLDERS,
         tables=("PATIENTS", "ADMISSIONS", "DIAGNOSES_ICD"), by_hand=_MIMIC3_REQUEST,
-        expected={**_MIMIC3_COUNTS, "columns of codes": 1_782},
+        expected={**_MIMIC3_COUNTS, "columns of codes": 1_782}, size=(46_520, 1_786, 0),
     ),
     Dataset(
         "mimic3-visits", "visits", "credentialed", _PHYSIONET, _MIMIC3,
         "the same patients, one row per admission",
         load="bench.datasets.mimic3:load_visits", params=_CODED_VISITS, folders=_MIMIC3_FOLDERS,
         tables=("PATIENTS", "ADMISSIONS", "DIAGNOSES_ICD"), by_hand=_MIMIC3_REQUEST,
-        expected=_MIMIC3_COUNTS,
+        expected=_MIMIC3_COUNTS, size=(46_520, 1_786, 0),
     ),
     Dataset(
         "mimic3-mortality", "series", "credentialed", _PHYSIONET, _MIMIC3,
@@ -232,6 +232,7 @@ _ROWS = (
         "ICU patients of 208 hospitals in the US: ICD-9 categories; target: died in hospital",
         load="bench.datasets.eicu:load_codes", params=_CODED, folders=_EICU_FOLDERS,
         tables=("patient", "diagnosis"), by_hand=_EICU_REQUEST, expected={"stays": 200_859, "patients": 139_367},
+        size=(139_367, 0, 0),
     ),
     Dataset(
         "eicu-mortality", "series", "credentialed", _PHYSIONET, _EICU,

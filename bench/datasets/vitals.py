@@ -29,7 +29,7 @@ class Channel:
     """
 
     name: str
-    sources: Mapping[int | str, tuple[float, float]]
+    sources: Mapping[str, tuple[float, float]]
     low: float
     high: float
     text: str

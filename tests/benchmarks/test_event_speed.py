@@ -37,7 +37,7 @@ def release(tmp_path_factory) -> Path:
     stays["INTIME"], stays["OUTTIME"] = "2150-01-01 00:00:00", "2150-01-06 00:00:00"
     stays.to_csv(folder / "ICUSTAYS.csv", index=False)
     rng = np.random.default_rng(0)
-    items = [item for channel in mimic3.CHANNELS for item in channel.sources]
+    items = [int(item) for channel in mimic3.CHANNELS for item in channel.sources]
     minutes = pd.Series(pd.date_range("2150-01-01", periods=5 * 24 * 60, freq="min").strftime("%Y-%m-%d %H:%M:%S"))
     with gzip.open(folder / "CHARTEVENTS.csv.gz", "wt", compresslevel=1) as file:
         file.write(HEADS + "\n")
@@ -58,7 +58,7 @@ def release(tmp_path_factory) -> Path:
 def plain(folder: Path) -> pd.DataFrame:
     """The same readings by pandas, a chunk of a million rows at a time."""
     stays = pd.read_csv(folder / "ICUSTAYS.csv", parse_dates=["INTIME"])[["SUBJECT_ID", "INTIME"]]
-    of = {item: (c, *unit) for c, channel in enumerate(mimic3.CHANNELS) for item, unit in channel.sources.items()}
+    of = {int(item): (c, *unit) for c, channel in enumerate(mimic3.CHANNELS) for item, unit in channel.sources.items()}
     columns = ["SUBJECT_ID", "ITEMID", "CHARTTIME", "VALUENUM", "ERROR"]
     parts = []
     for rows in pd.read_csv(folder / "CHARTEVENTS.csv.gz", usecols=columns, chunksize=1_000_000):

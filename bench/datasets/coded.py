@@ -26,7 +26,7 @@ TASKS = {
     "hypertensive-heart-disease": ("hypertensive heart disease", r"40[24]", r"I1[13]"),
     "osteoarthritis": ("osteoarthritis", r"715", r"M1[5-9]"),
 }
-SHAPES = {9: r"\d{3,5}|V\d{2,4}|E\d{3,4}", 10: r"[A-Z]\d[0-9A-Z]{1,5}"}
+SHAPES = {9: r"\d{3,5}|V\d{2,4}|E(0[0-3]|[89]\d)\d{1,2}", 10: r"[A-Z]\d[0-9A-Z]{1,5}"}
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,10 @@ def _of_folder(path: Path, files: list[Path]) -> str:
 
 def _kept() -> dict[str, str]:
     try:
-        return dict(json.loads(_memo[0].read_text())) if _memo else {}
+        kept = json.loads(_memo[0].read_text()) if _memo else {}
     except (OSError, ValueError):  # none yet, or torn: hashed anew
         return {}
+    return kept if isinstance(kept, dict) else {}
 
 
 def _keep(key: str) -> None:

@@ -46,7 +46,10 @@ def load_codes(folder: Path, *, level: str = "category") -> Data:
     facts: dict[str, int | str] = {
         "patients": len(people), "stays": len(stays), "expired": int(stays["died"].eq(True).sum()),
         "diagnoses": len(rows), "codes": code.nunique(), "diagnoses without a code": int(rows["icd9code"].isna().sum()),
-        "diagnoses coded in ICD-10 only": int((rows["icd9code"].notna() & ~rows.index.isin(code.index)).sum()),
+        "diagnoses coded in ICD-10 only": len(set(parts.index[version == 10]) - set(code.index)),
+        "diagnoses with a code that is neither": int(rows["icd9code"].notna().sum()) - len(
+            set(parts.index[version.notna()])
+        ),
     }  # fmt: skip
     if len(stays) == DEMO_STAYS:
         facts["subset"] = f"the demo release, {DEMO_STAYS:,} of {STAYS:,} stays"
@@ -77,10 +80,7 @@ def load_stay(folder: Path, *, readings: Path) -> Data:
 
 
 def readings(folder: Path, to: Path) -> None:
-    """The channels' readings in the first day of each patient's first stay, from vitalPeriodic in one pass.
-
-    Columns: subject, channel (position), second (since the unit was entered), value.
-    """
+    """The channels' readings in the first day of each patient's first stay, from vitalPeriodic in one pass."""
     import polars as pl
 
     from bench.datasets.events import scan, write
@@ -95,10 +95,12 @@ def readings(folder: Path, to: Path) -> None:
             *(pl.col(source).cast(pl.Float64, strict=False) for source in columns),
             stay=pl.col("patientunitstayid").cast(pl.Int64, strict=False),
         )
-        .join(chosen, on="stay")
+        .join(chosen, on="stay", how="left")
+        .filter(pl.col("subject").is_not_null() | pl.col("stay").is_null())
         .unpivot(list(columns), index=["subject", "second"], variable_name="source", value_name="value")
         .filter(pl.col("value").is_not_null())
         .with_columns(channel=pl.col("source").replace_strict(columns, return_dtype=pl.Int8))
+        .with_columns(source=pl.col("channel"), second=pl.when(pl.col("subject").is_not_null()).then(pl.col("second")))
     )
     write(found, to, "vitalPeriodic", within_s=DAY_S)
 
@@ -119,10 +121,10 @@ def _read(folder: Path) -> pd.DataFrame:
         raise DataError(f"patient: {int(stays['uniquepid'].isna().sum()):,} of {len(stays):,} rows have no uniquepid")
     old = stays["age"].fillna("").str.replace(" ", "") == f">{OLDEST - 1}"
     age = pd.to_numeric(stays["age"].mask(old, str(OLDEST)), errors="coerce")
-    bad = int((age < 0).sum() + (stays["age"].notna() & age.isna()).sum())
+    bad = int(((age < 0) | (age % 1 > 0) | (stays["age"].notna() & age.isna())).sum())
     if bad:
         raise DataError(f'patient: {bad:,} ages are neither whole years nor "> {OLDEST - 1}"')
-    stays["age"] = age.round().clip(upper=OLDEST).astype("Int64")
+    stays["age"] = age.clip(upper=OLDEST).astype("Int64")
     stays["died"] = stays["hospitaldischargestatus"].map(OUTCOMES).astype("boolean")
     stays["subject"] = stays["uniquepid"].rank(method="dense").astype("int64") - 1
     by = ["subject", "hospitaldischargeyear", "patienthealthsystemstayid", "unitvisitnumber", "patientunitstayid"]

@@ -35,16 +35,18 @@ def as_time(column: str) -> pl.Expr:
 
 
 def write(rows: pl.LazyFrame, to: Path, table: str, *, within_s: int) -> None:
-    """Run a query over a table and write its readings: columns subject, channel, second, value.
+    """Run a query over a table and write its readings.
 
-    Only those of the first `within_s` seconds are kept. Raises DataError where the file cannot be read to its end or
-    a reading has no time, OSError where it cannot be written.
+    rows: subject, channel (position), source (what it was read from), second (since the stay began, missing where that
+    cannot be told), value (in the channel's unit). Only those of the first `within_s` seconds are kept. Raises
+    DataError where the file cannot be read to its end, a reading cannot be placed or there is none, OSError where
+    nothing can be written.
     """
     inside = pl.col("second").is_between(0, within_s, closed="left")
-    kept = rows.select(
-        pl.col("subject").cast(pl.Int64), pl.col("channel").cast(pl.Int8), pl.col("second").cast(pl.Int32),
-        pl.col("value").cast(pl.Float64),
-    ).filter(inside | pl.col("second").is_null())  # fmt: skip
+    kept = rows.filter(inside | pl.col("second").is_null()).select(
+        pl.col("subject").cast(pl.Int64), pl.col("channel").cast(pl.Int8), pl.col("source").cast(pl.Int32),
+        pl.col("second").cast(pl.Int32), pl.col("value").cast(pl.Float64),
+    )  # fmt: skip
     try:
         kept.sink_parquet(to)
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -52,9 +54,14 @@ def write(rows: pl.LazyFrame, to: Path, table: str, *, within_s: int) -> None:
         if system:
             raise OSError(int(system[1]), os.strerror(int(system[1]))) from error
         raise unreadable(table) from error
-    timeless = int(pl.scan_parquet(to).select(pl.col("second").is_null().sum()).collect().item())
-    if timeless:
-        raise DataError(f"{table}: {timeless:,} readings have no time of the form {TIME}, without a time zone")
+    n, unplaced = pl.scan_parquet(to).select(pl.len(), u=pl.col("second").is_null().sum()).collect().row(0)
+    if unplaced:
+        raise DataError(
+            f"{table}: {unplaced:,} readings have no whole number as identifier, or no time (of the form {TIME} without a "
+            "zone; an offset is in whole minutes)"
+        )
+    if not n:
+        raise DataError(f"{table}: has no reading of any channel in the first day of a stay: truncated?")
 
 
 def read_channel(readings: Path, channel: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -62,6 +69,6 @@ def read_channel(readings: Path, channel: int) -> tuple[np.ndarray, np.ndarray, 
 
     A row that the source repeats is one reading. They are sorted, so that sums do not depend on who was read first.
     """
-    found = pl.scan_parquet(readings).filter(pl.col("channel") == channel).select("subject", "second", "value")
+    found = pl.scan_parquet(readings).filter(pl.col("channel") == channel).drop("channel")
     rows = found.unique().sort("subject", "second", "value").collect()
     return tuple(rows[name].to_numpy() for name in ("subject", "second", "value"))  # type: ignore[return-value]

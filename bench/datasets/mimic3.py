@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.datasets.coded import Coded, flat, lawful_codes, visits
 from bench.datasets.data import Data
-from bench.datasets.release import ages, belongs, first_known, levels, read, unique
+from bench.datasets.release import ages, agree, belongs, first_known, levels, read, unique
 from bench.datasets.vitals import DAY_S, FAHRENHEIT, SAME, Channel, series
 
 PATIENTS, DEMO_PATIENTS = 46_520, 100
@@ -85,29 +85,23 @@ def load_stay(folder: Path, *, readings: Path) -> Data:
 def readings(folder: Path, to: Path) -> None:
     """The channels' readings in the first day of each patient's first ICU stay, from CHARTEVENTS in one pass.
 
-    Columns: subject (numbered in order of SUBJECT_ID), channel (position), second (since the stay began), value (in the
-    channel's unit). A row marked as an error or without a number is none. A row is a stay's by patient and time, since
-    many carry no ICUSTAY_ID.
+    Subjects are numbered in order of SUBJECT_ID, sources are items. A row marked as an error or without a number is no
+    reading. A row is a stay's by patient and time, since many carry no ICUSTAY_ID.
     """
     import polars as pl
 
     from bench.datasets.events import as_time, scan, write
 
     stays = _first_stays(folder)
-    begins = pl.LazyFrame(
-        {
-            "who": stays["subject_id"].to_numpy(),
-            "subject": stays.index.to_numpy(),
-            "begin": stays["intime"].to_numpy("datetime64[ms]"),
-        }
-    )
+    begin = stays["intime"].to_numpy("datetime64[ms]")
+    begins = pl.LazyFrame({"who": stays["subject_id"].to_numpy(), "subject": stays.index.to_numpy(), "begin": begin})
     sources = [(item, c, *unit) for c, channel in enumerate(CHANNELS) for item, unit in channel.sources.items()]
     items = pl.LazyFrame(sources, ["item", "channel", "factor", "shift"], orient="row")
     rows = scan(folder, "CHARTEVENTS", ("subject_id", "itemid", "charttime", "valuenum", "error"))
     found = (
         rows.filter(
             pl.col("itemid").is_in([item for item, *_ in sources]),
-            pl.col("error").is_null() | pl.col("error").is_in(["", "0"]),
+            (pl.col("error").fill_null("") == "") | (pl.col("error").cast(pl.Float64, strict=False) == 0),
         )
         .select(
             who=pl.col("subject_id").cast(pl.Int64, strict=False),
@@ -116,9 +110,11 @@ def readings(folder: Path, to: Path) -> None:
             value=pl.col("valuenum").cast(pl.Float64, strict=False),
         )
         .filter(pl.col("value").is_not_null())
-        .join(begins, on="who")
+        .join(begins.drop_nulls(), on="who", how="left")
+        .filter(pl.col("subject").is_not_null() | pl.col("who").is_null())
         .join(items, on="item")
         .with_columns(
+            source=pl.col("item").cast(pl.Int32),
             second=(pl.col("at") - pl.col("begin")).dt.total_seconds(),
             value=pl.col("value") * pl.col("factor") + pl.col("shift"),
         )
@@ -146,6 +142,7 @@ def _coded(folder: Path) -> Coded:
     patients, admissions = _patients(folder)
     diagnoses = read(folder, "DIAGNOSES_ICD", {"subject_id": "id", "hadm_id": "id", "icd9_code": "text"})
     belongs(diagnoses, "hadm_id", admissions["hadm_id"], "DIAGNOSES_ICD", "ADMISSIONS")
+    agree(diagnoses, "hadm_id", "subject_id", admissions, "DIAGNOSES_ICD", "ADMISSIONS")
     code, strange = lawful_codes(diagnoses["icd9_code"], 9, "DIAGNOSES_ICD")
     visit = pd.Index(admissions["hadm_id"]).get_indexer(diagnoses["hadm_id"])
     by = admissions.groupby("subject_id")
@@ -189,7 +186,7 @@ def _stays(folder: Path) -> pd.DataFrame:
     patients, admissions = _patients(folder)
     stays = _first_stays(folder)
     belongs(stays, "hadm_id", admissions["hadm_id"], "ICUSTAYS", "ADMISSIONS")
-    belongs(stays, "subject_id", patients.index, "ICUSTAYS", "PATIENTS")
+    agree(stays, "hadm_id", "subject_id", admissions, "ICUSTAYS", "ADMISSIONS")
     of = admissions.set_index("hadm_id").loc[stays["hadm_id"]]
     who = patients.loc[stays["subject_id"]]
     race = first_known(admissions, "subject_id", "ethnicity", UNKNOWN).reindex(stays["subject_id"])

@@ -40,15 +40,15 @@ def locate(folder: Path, table: str) -> Path | None:
 def find(folder: Path, table: str, columns: Iterable[str]) -> tuple[Path, list[str]]:
     """The file of a table, and how it writes the names of the columns asked for.
 
-    Raises DataError where the file is absent, lacks a column or, not being packed, ends in the middle of a row.
+    Raises DataError where the file is absent, lacks a column or, not being packed, ends in the middle of a line.
     """
     path = locate(folder, table)
     if path is None:
         raise DataError(f"{folder} has neither {table}.csv nor {table}.csv.gz")
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        with gzip.open(path) if _packed(path) else path.open("rb") as stream:
             names = _cells(stream.readline(LONGEST))
-        cut = path.suffix != ".gz" and _cut_off(path, len(names))
+        cut = not _packed(path) and _cut_off(path)
     except UNREADABLE as error:
         raise unreadable(path.name) from error
     here = {name.lower(): name for name in names}
@@ -69,12 +69,15 @@ def _cells(line: bytes) -> list[str]:
     return [cell.strip().strip('"') for cell in line.decode("utf-8-sig", errors="replace").strip().split(",")]
 
 
-def _cut_off(path: Path, n_columns: int) -> bool:
-    """True where the last line is not ended and has too few cells."""
+def _packed(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
+
+
+def _cut_off(path: Path) -> bool:
+    """True where the last line is not ended: it may be half a row, or half a number."""
     with path.open("rb") as stream:
-        stream.seek(max(path.stat().st_size - LONGEST, 0))
-        last = stream.read().rsplit(b"\n", 1)[-1]
-    return bool(last) and len(_cells(last)) < n_columns
+        stream.seek(max(path.stat().st_size - 1, 0))
+        return stream.read(1) not in (b"\n", b"\r")
 
 
 def read(folder: Path, table: str, columns: Mapping[str, Kind]) -> pd.DataFrame:
@@ -89,10 +92,12 @@ def read(folder: Path, table: str, columns: Mapping[str, Kind]) -> pd.DataFrame:
     try:
         raw = pd.read_csv(
             path, usecols=names, dtype=str, keep_default_na=False, na_values=[""],
-            encoding="utf-8-sig", encoding_errors="replace",
+            encoding="utf-8-sig", encoding_errors="replace", compression="gzip" if _packed(path) else None,
         )  # fmt: skip
     except UNREADABLE as error:  # ParserError is a ValueError
         raise unreadable(path.name) from error
+    if raw.empty:
+        raise DataError(f"{path.name}: has no rows: truncated?")
     raw.columns = raw.columns.str.lower()
     return pd.DataFrame(
         {name: _typed(raw[name], kind, f"{path.name}: column {name}") for name, kind in columns.items()}
@@ -115,7 +120,7 @@ def _typed(column: pd.Series, kind: Kind, what: str) -> pd.Series:
     if kind == "number":
         _refuse(what, column.notna() & values.isna(), "not numbers")
         return values
-    whole = values.notna() & (values == np.floor(values))
+    whole = (values == np.floor(values)) & (values.abs() < 2**53)
     if kind == "flag":
         _refuse(what, ~values.isin([0, 1]), "not 0 or 1")
         return values == 1
@@ -140,6 +145,14 @@ def belongs(frame: pd.DataFrame, column: str, known: pd.Series, table: str, othe
     strange = int((~frame[column].isin(known)).sum())
     if strange:
         raise DataError(f"{table}: {strange:,} rows have a {column} that {other} lacks: parts of different releases?")
+
+
+def agree(frame: pd.DataFrame, key: str, column: str, known: pd.DataFrame, table: str, other: str) -> None:
+    """Raise DataError where rows of two tables with the same `key` differ in a column."""
+    there = known.set_index(key)[column].reindex(frame[key]).to_numpy()
+    strange = int((frame[column].to_numpy() != there).sum())
+    if strange:
+        raise DataError(f"{table}: {strange:,} rows have a {column} that is not that of their {key} in {other}")
 
 
 def ages(birth: pd.Series, at: pd.Series, what: str) -> pd.Series:

@@ -65,7 +65,9 @@ def series(
     values, counts = grid(readings, stays.index.to_numpy(), channels, steps=DAY_S // step_s, step_s=step_s)
     read = ~np.isnan(values).all(axis=(1, 2))
     facts |= {"left out: no reading": int((~read).sum()), **counts}
-    stays, values = stays[read], values[read]
+    stays, values = stays[read].copy(), values[read]
+    for name in stays.select_dtypes("category"):
+        stays[name] = stays[name].cat.remove_unused_categories()
     if stays.empty:
         raise DataError("no stay of an adult of a day or longer with an outcome and readings")
     stays = stays.assign(died=stays["died"].astype(bool), long_stay=stays["length_s"] > LONG_STAY_S)

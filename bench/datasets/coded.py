@@ -9,14 +9,17 @@ import numpy as np
 import pandas as pd
 
 from bench.datasets.data import Data, DataError, Task
-from bench.datasets.icd import category, describe, normalise
-from bench.datasets.icd_groups import group, group_names
+from bench.datasets.icd import category, normalise, to_icd10
+from bench.datasets.icd_groups import group
+from bench.datasets.icd_names import describe, group_names
 from bench.datasets.law import Roles
 
 LEVELS = ("category", "full", "ccs", "chapter")
 MIXED = 0.01  # a file with more codes of another form than this is of another coding
-# EHR-D3PM's six diseases (Han et al. 2024 name them without codes). Sets of the CMS Chronic Conditions Warehouse where
-# it has the disease and its set is of that disease alone; ICD-9 tells type 2 by the fifth digit of 250 (0 or 2).
+# EHR-D3PM's six diseases (Han et al. 2024), which it names without codes: the sets are ours, whole categories but for
+# type 2 diabetes, which ICD-9 tells by the fifth digit of 250 (0 or 2). COPD is that of the CMS Chronic Conditions
+# Warehouse, with bronchiectasis; its other sets are wider (any diabetes, any hypertension, any disease of the kidneys).
+# 493.2, asthma with COPD, is asthma in ICD-9; ICD-10 has it under J44.
 # name: text, ICD-9 pattern, ICD-10 pattern
 TASKS = {
     "type-2-diabetes": ("type 2 diabetes", r"250.[02]", r"E11"),
@@ -26,7 +29,7 @@ TASKS = {
     "hypertensive-heart-disease": ("hypertensive heart disease", r"40[24]", r"I1[13]"),
     "osteoarthritis": ("osteoarthritis", r"715", r"M1[5-9]"),
 }
-SHAPES = {9: r"\d{3,5}|V\d{2,4}|E(0[0-3]|[89]\d)\d{1,2}", 10: r"[A-Z]\d[0-9A-Z]{1,5}"}
+SHAPES = {9: r"\d{3,5}|V\d{2,4}|E(0[0-2]\d|030|[89]\d\d)\d?", 10: r"[A-Z]\d[0-9A-Z]{1,5}"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Coded:
 
     patients: indexed by subject, sorted, with the static columns and the target (bool). visits: one row each, sorted by
     subject and time: column `subject`, and columns that change from visit to visit. diagnoses: `visit` (position in
-    visits) and `code` (normalised, of ICD version `version`). text: column -> description.
+    visits) and `code` (normalised, of ICD version `version`). told: the same as the source has them, with their
+    `version`; None where that is diagnoses. text: column -> description.
     """
 
     patients: pd.DataFrame
@@ -46,6 +50,7 @@ class Coded:
     text: Mapping[str, str]
     facts: Mapping[str, int | str] = field(default_factory=dict)
     order: pd.Series | None = None
+    told: pd.DataFrame | None = None
 
 
 def lawful_codes(codes: pd.Series, version: int, what: str) -> tuple[pd.Series, int]:
@@ -73,7 +78,7 @@ def flat(coded: Coded, level: str) -> Data:
     table.index.name = "subject"
     roles = _roles(coded, flags, level, static=())
     facts = {**coded.facts, "columns of codes": flags.shape[1], "diagnoses without a group": lost}
-    return Data(table, roles, coded.order, facts, _tasks(pairs, of, coded))
+    return Data(table, roles, coded.order, facts, _tasks(coded, of))
 
 
 def visits(coded: Coded, level: str) -> Data:
@@ -96,6 +101,8 @@ def _flags(pairs: pd.DataFrame, n: int, version: int, level: str) -> tuple[pd.Da
         raise DataError(f"level={level}: expected one of {', '.join(LEVELS)}")
     of = pd.Series({code: _key(code, version, level) for code in pairs["code"].unique()}, dtype=object)
     names = sorted(of.dropna().unique())
+    if not names:
+        raise DataError(f"no diagnosis has a code of ICD-{version} that has a {level}")
     place = of.map({name: i for i, name in enumerate(names)})
     at = pairs["code"].map(place).to_numpy(float)
     known = ~np.isnan(at)
@@ -127,17 +134,27 @@ def _roles(coded: Coded, flags: pd.DataFrame, level: str, *, static: tuple[str, 
     )  # fmt: skip
 
 
-def _tasks(pairs: pd.DataFrame, of: pd.Series, coded: Coded) -> dict[str, Task]:
-    """TASKS of a flat table. What defines one are all columns that hold a code of its categories."""
+def _tasks(coded: Coded, of: pd.Series) -> dict[str, Task]:
+    """TASKS of a flat table. Who is positive is told by the codes of the source, before they are mapped.
+
+    What gives a task away are all columns that hold a code of a category in which a code of its is, or to which one is
+    mapped. of: code -> column.
+    """
+    told = coded.diagnoses.assign(version=coded.version) if coded.told is None else coded.told
+    row = coded.patients.index.get_indexer(coded.visits["subject"])[told["visit"]]
+    categories = pd.Series({code: category(code, coded.version) for code in of.index}, dtype=object)
     found = {}
     for name, (text, nine, ten) in TASKS.items():
-        pattern = nine if coded.version == 9 else ten
-        codes = pd.Series(of.index, dtype=object)
-        held = codes[codes.str.match(pattern)]
-        categories = {category(code, coded.version) for code in held}
-        near = [code for code in codes if category(code, coded.version) in categories]
-        columns = tuple(sorted(of.loc[near].dropna().unique()))
+        held = pd.Series(False, told.index)
+        near: set[str] = set()
+        for version, pattern in ((9, nine), (10, ten)):
+            codes = pd.Series(told.loc[told["version"] == version, "code"].unique(), dtype=object)
+            codes = codes[codes.str.match(pattern)]
+            held |= (told["version"] == version) & told["code"].isin(codes)
+            mapped = [codes] if version == coded.version else [to_icd10(code) for code in codes]
+            near |= {category(code, coded.version) for group in mapped for code in group}
         positive = np.zeros(len(coded.patients), bool)
-        positive[pairs.loc[pairs["code"].isin(set(held)), "row"].to_numpy()] = True
-        found[name] = Task(pd.Series(positive, coded.patients.index), columns, text)
+        positive[row[held]] = True
+        columns = of[categories.isin(near)].dropna().unique()
+        found[name] = Task(pd.Series(positive, coded.patients.index), tuple(sorted(columns)), text)
     return found

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from bench.datasets.data import Data, DataError, expect, has_columns
-from bench.datasets.icd import category9, describe
+from bench.datasets.icd import category9
+from bench.datasets.icd_names import describe
 from bench.datasets.law import Roles
 
 FILE = "dataset_diabetes.zip"

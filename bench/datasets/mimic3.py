@@ -24,8 +24,8 @@ def _items(numbers: str, unit: tuple[float, float] = SAME) -> dict[str, tuple[fl
     return dict.fromkeys(numbers.split(), unit)
 
 
-# items of both bedside systems (CareVue, MetaVision) and ranges as in MIT-LCP's mimic-code, concept vitals_first_day;
-# it takes temperatures from 10 to 50
+# items of both bedside systems (CareVue, MetaVision) after MIT-LCP's mimic-code, concept vitals_first_day, whose ranges
+# are open (0 to 300 for a heart rate) and wider for temperatures; items read from catheters and devices are left out
 CHANNELS = (
     Channel("HR", _items("211 220045"), 1, 300, "heart rate, 1/min"),
     Channel("SBP", _items("51 442 455 6701 220050 220179"), 1, 400, "systolic blood pressure, mmHg"),

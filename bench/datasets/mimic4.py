@@ -14,7 +14,7 @@ import pandas as pd
 from bench.datasets.coded import Coded, flat, lawful_codes, visits
 from bench.datasets.data import Data, DataError
 from bench.datasets.icd import translate
-from bench.datasets.release import OLDEST, belongs, first_known, levels, read, unique
+from bench.datasets.release import OLDEST, Kind, agree, belongs, first_known, levels, read, unique
 
 DEMO_PATIENTS = 100
 UNKNOWN = ("UNKNOWN", "UNABLE TO OBTAIN", "PATIENT DECLINED TO ANSWER")
@@ -92,23 +92,27 @@ def _coded(folder: Path) -> Coded:
         },
         index=people.index,
     )
-    diagnoses, facts = _diagnoses(folder, admissions["hadm_id"])
+    diagnoses, told, facts = _diagnoses(folder, admissions)
     facts = {"patients": len(people), "admissions": len(admissions), **facts}
     if len(people) == DEMO_PATIENTS:
         facts["subset"] = f"the demo release, {DEMO_PATIENTS} patients"
     when = pd.DataFrame({"subject": admissions["subject_id"], "age": age.clip(upper=OLDEST).astype("Int64")})
+    if people["anchor_year_group"].isna().any():
+        raise DataError("patients: column anchor_year_group has rows without a value")
     order = people["anchor_year_group"].rank(method="dense").astype("float64")
-    return Coded(patients, when, diagnoses, 10, "died", {}, facts, order)
+    return Coded(patients, when, diagnoses, 10, "died", {}, facts, order, told)
 
 
-def _diagnoses(folder: Path, hadm_id: pd.Series) -> tuple[pd.DataFrame, dict[str, int | str]]:
-    """Diagnoses as ICD-10 (visit, code), with counts of what could not become one."""
-    rows = read(folder, "diagnoses_icd", {"hadm_id": "id", "icd_code": "text", "icd_version": "id"})
-    belongs(rows, "hadm_id", hadm_id, "diagnoses_icd", "admissions")
+def _diagnoses(folder: Path, admissions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int | str]]:
+    """Diagnoses as ICD-10 (visit, code), as they are told (and version), and counts of what could not become one."""
+    columns: dict[str, Kind] = {"subject_id": "id", "hadm_id": "id", "icd_code": "text", "icd_version": "id"}
+    rows = read(folder, "diagnoses_icd", columns)
+    belongs(rows, "hadm_id", admissions["hadm_id"], "diagnoses_icd", "admissions")
+    agree(rows, "hadm_id", "subject_id", admissions, "diagnoses_icd", "admissions")
     strange = int((~rows["icd_version"].isin([9, 10])).sum())
     if strange:
         raise DataError(f"diagnoses_icd: {strange:,} of {len(rows):,} rows have an icd_version that is not 9 or 10")
-    visit = pd.Index(hadm_id).get_indexer(rows["hadm_id"])
+    visit = pd.Index(admissions["hadm_id"]).get_indexer(rows["hadm_id"])
     nine, ten = (rows["icd_version"] == 9).to_numpy(), (rows["icd_version"] == 10).to_numpy()
     old, old_strange = lawful_codes(rows["icd_code"][nine], 9, "diagnoses_icd: icd_version 9")
     new, new_strange = lawful_codes(rows["icd_code"][ten], 10, "diagnoses_icd: icd_version 10")
@@ -122,4 +126,6 @@ def _diagnoses(folder: Path, hadm_id: pd.Series) -> tuple[pd.DataFrame, dict[str
         "diagnoses without a code": int(rows["icd_code"].isna().sum()),
         "diagnoses not of their version's form": old_strange + new_strange,
     }  # fmt: skip
-    return pd.concat([mapped, kept], ignore_index=True), facts
+    first = pd.DataFrame({"visit": visit[nine], "code": old.to_numpy()}).dropna()
+    told = pd.concat([first.assign(version=9), kept.assign(version=10)], ignore_index=True)
+    return pd.concat([mapped, kept], ignore_index=True), told, facts

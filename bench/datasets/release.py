@@ -8,6 +8,7 @@ loader reads. Messages name files, columns and counts, never a value.
 from __future__ import annotations
 
 import gzip
+import warnings
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -90,10 +91,7 @@ def read(folder: Path, table: str, columns: Mapping[str, Kind]) -> pd.DataFrame:
     """
     path, names = find(folder, table, columns)
     try:
-        raw = pd.read_csv(
-            path, usecols=names, dtype=str, keep_default_na=False, na_values=[""],
-            encoding="utf-8-sig", encoding_errors="replace", compression="gzip" if _packed(path) else None,
-        )  # fmt: skip
+        raw = _csv(path, names)
     except UNREADABLE as error:  # ParserError is a ValueError
         raise unreadable(path.name) from error
     if raw.empty:
@@ -102,6 +100,19 @@ def read(folder: Path, table: str, columns: Mapping[str, Kind]) -> pd.DataFrame:
     return pd.DataFrame(
         {name: _typed(raw[name], kind, f"{path.name}: column {name}") for name, kind in columns.items()}
     )
+
+
+def _csv(path: Path, names: list[str]) -> pd.DataFrame:
+    """Columns of a csv file as text. Raises ValueError where a row has too many cells."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(
+                path, usecols=names, dtype=str, keep_default_na=False, na_values=[""], index_col=False,
+                encoding="utf-8-sig", encoding_errors="replace", compression="gzip" if _packed(path) else None,
+            )  # fmt: skip
+        except pd.errors.ParserWarning as warning:
+            raise ValueError("rows have more cells than the first line") from warning
 
 
 def _typed(column: pd.Series, kind: Kind, what: str) -> pd.Series:

@@ -19,7 +19,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from bench.datasets.icd import category_names
+from bench.datasets.icd_names import category_names
 from bench.datasets.law import Roles
 
 TARGET = "died"

@@ -53,7 +53,7 @@ def series(
     """
     facts: dict[str, int | str] = {"patients": len(stays)}
     reasons = {
-        "left out: not adults": ~(stays["age"] >= ADULT).fillna(False).astype(bool),
+        "left out: under 18, or age not known": ~(stays["age"] >= ADULT).fillna(False).astype(bool),
         "left out: under a day": ~(stays["length_s"] >= DAY_S),
         "left out: outcome not known": stays["died"].isna(),
     }

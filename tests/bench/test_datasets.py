@@ -13,7 +13,8 @@ import pytest
 from bench.datasets import DATASETS, open_dataset
 from bench.datasets import sim_codes as sim
 from bench.datasets.data import Absent, DataError
-from bench.datasets.icd import category9, category_names
+from bench.datasets.icd import category9
+from bench.datasets.icd_names import category_names
 from bench.datasets.law import faults, per_subject, subjects
 from bench.datasets.split import split
 from bench.errors import BenchError

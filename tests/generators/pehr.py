@@ -18,7 +18,7 @@ from tokenizers import ByteLevelBPETokenizer
 from tokenizers.processors import RobertaProcessing
 from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration, PreTrainedTokenizerFast
 
-from bench.datasets.icd import category_names
+from bench.datasets.icd_names import category_names
 from generators.language import hushed
 
 FIXES = ("demo", "mean", "fewer", "cooler", "barred")

@@ -359,7 +359,7 @@ def test_a_suite_without_its_data_says_so(bench) -> None:
     done = bench("run", "--suite", "open", "--no-track")
     assert done.returncode == 2
     assert "nothing is done: absent: put" in done.stderr
-    assert "144 cannot run here" in done.stdout  # four datasets, twelve generators, three replicates
+    assert "180 cannot run here" in done.stdout  # five datasets, twelve generators, three replicates
 
 
 def test_a_damaged_stage_is_one_clear_line_and_made_again_on_request(bench, tmp_path: Path) -> None:

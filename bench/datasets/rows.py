@@ -92,6 +92,7 @@ _ROWS = (
         draw="bench.datasets.sim_codes:draw", roles="bench.datasets.sim_codes:roles",
         params={"rows": 5_000, "codes": 200, "target": "", **_DRAWN},
         size=(5_000, 203, 406),
+        version=2,  # names of categories
     ),
     Dataset(
         "sim-visits", "visits", "simulated", "Apache-2.0", "bench/datasets/sim_codes.py",
@@ -99,6 +100,7 @@ _ROWS = (
         draw="bench.datasets.sim_codes:draw_visits", roles="bench.datasets.sim_codes:roles_visits",
         params={"rows": 5_000, "codes": 200, **_DRAWN},
         size=(5_000, 203, 389),
+        version=2,  # names of categories
     ),
     Dataset(
         "sim-icu", "series", "simulated", "Apache-2.0", "bench/datasets/sim_icu.py",
@@ -124,6 +126,7 @@ _ROWS = (
         load="bench.datasets.diabetes130:load", params=_TARGETED, folders=("diabetes130",), files=_DIABETES_FILES,
         urls=_DIABETES_URLS, expected=_DIABETES_COUNTS,
         size=(71_518, 908, 8_834),
+        version=2,  # names of categories
     ),
     Dataset(
         "diabetes130-visits", "visits", "open", "CC BY 4.0", _UCI,
@@ -131,6 +134,7 @@ _ROWS = (
         load="bench.datasets.diabetes130:load_visits", params=_CUTS, folders=("diabetes130",), files=_DIABETES_FILES,
         urls=_DIABETES_URLS, expected=_DIABETES_COUNTS,
         size=(71_518, 908, 8_834),
+        version=2,  # names of categories
     ),
     Dataset(
         "cinc2012", "series", "open", "ODC-BY", "https://physionet.org/content/challenge-2012/",

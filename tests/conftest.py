@@ -42,6 +42,17 @@ def data_dir() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of three hand-made releases (tests/bench/releases.py); nothing is changed there."""
+    import releases
+
+    folder = tmp_path_factory.mktemp("data")
+    for write in (releases.mimic3, releases.mimic4, releases.eicu):
+        write(folder)
+    return folder
+
+
 def chromium() -> Any:
     """Chromium without a window, its console kept, driven by selenium; skips, saying so, where it is not installed."""
     if not (shutil.which("chromium") and shutil.which("chromedriver")):

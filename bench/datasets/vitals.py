@@ -48,8 +48,8 @@ def series(
 
     stays: one per patient, indexed by subject, with the static columns (name -> description; `age` among them), `died`
     ("boolean", missing where that is not known) and `length_s` (seconds in the unit). Eligible: adults, at least a
-    day in the unit, outcome known, one reading or more. Facts say how
-    many were left out, for the first reason that held.
+    day in the unit, outcome known, one reading or more. Facts say how many were left out, for the first reason that
+    held.
     """
     facts: dict[str, int | str] = {"patients": len(stays)}
     reasons = {

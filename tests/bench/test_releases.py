@@ -1,5 +1,6 @@
 """Drawn releases and the open demo releases, through the same code; what the store keeps of them."""
 
+import errno
 import gzip
 import json
 import os
@@ -240,6 +241,19 @@ def test_a_dataset_that_cannot_be_read_leaves_no_half_of_its_readings(tmp_path: 
     assert list((store.private / "tables").iterdir()) == []
 
 
+def test_a_full_disk_is_not_called_a_truncated_file(drawn: Path, tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from bench.datasets import mimic3\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))\n"
+        "try: mimic3.readings(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "except OSError as error: print(error.strerror)"
+    )
+    arguments = [sys.executable, "-c", code, drawn / "mimic-iii-1.4", tmp_path / "readings.parquet"]
+    done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == os.strerror(errno.EFBIG), done.stderr
+
+
 # --- hashes of large files ---
 
 
@@ -279,6 +293,18 @@ def test_a_changed_file_has_another_hash(memo: Path, tmp_path: Path) -> None:
     os.utime(file, ns=(1, 1))  # not later than before
     assert digest.sha256(file) != first
     assert len(json.loads(memo.read_text())) == 2
+
+
+def test_a_folder_has_a_hash_of_its_files_and_their_names(memo: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "training_setA"
+    folder.mkdir()
+    (folder / "p000001.psv").write_bytes(b"HR\n80\n")
+    first = digest.sha256(folder)
+    assert digest.sha256(folder) == first
+    (folder / "p000001.psv").rename(folder / "p000002.psv")
+    second = digest.sha256(folder)
+    (folder / "p000002.psv").write_bytes(b"HR\n81\n")
+    assert len({first, second, digest.sha256(folder)}) == 3
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"a', b"\xff\xfe", b"[1, 2]", b"null"])

@@ -68,7 +68,8 @@ def plain(folder: Path) -> pd.DataFrame:
         factor, shift = (kept["ITEMID"].map({i: unit[k] for i, unit in of.items()}) for k in (1, 2))
         channel = kept["ITEMID"].map({item: unit[0] for item, unit in of.items()})
         value = kept["VALUENUM"] * factor + shift
-        part = pd.DataFrame({"subject": kept["SUBJECT_ID"], "channel": channel, "second": second, "value": value})
+        who, source = kept["SUBJECT_ID"], kept["ITEMID"]
+        part = pd.DataFrame({"subject": who, "channel": channel, "source": source, "second": second, "value": value})
         parts.append(part[second.between(0, 86_400, inclusive="left")])
     return pd.concat(parts)
 

@@ -192,12 +192,15 @@ def _series(t: Tables, data: Data, fewest: int, *, shareable: bool) -> Iterator[
 
 
 def _correlation(t: Tables, fewest: int) -> dict[str, Any]:
-    """Pearson correlations of synth less those of holdout: of numbers, and of the flags that vary most in train."""
+    """Pearson correlations of synth less those of holdout: of numbers, and of the flags that vary most in train.
+
+    Missing where holdout has too few rows with both.
+    """
     import numpy as np
 
     tables = {name: _numbers(t, name) for name in ("train", "holdout", "synth")}
     steady = [c for c in tables["train"] if tables["holdout"][c].std() == 0]
-    having = (tables["holdout"] != 0).groupby(level="subject").any().sum()
+    having = tables["holdout"].fillna(0).ne(0).groupby(level="subject").any().sum()
     rare = list(having.index[having < fewest])
     spread = tables["train"].std().drop([*steady, *rare], errors="ignore")
     flags = spread[[c for c in spread.index if c in t.ever]].sort_values(ascending=False, kind="stable").index
@@ -207,7 +210,7 @@ def _correlation(t: Tables, fewest: int) -> dict[str, Any]:
     if len(names) < 2:
         return {}
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = {k: tables[k][names].corr().to_numpy() for k in ("holdout", "synth")}
+        found = {k: tables[k][names].corr(min_periods=fewest).to_numpy() for k in ("holdout", "synth")}
     return {"names": names, "difference": np.nan_to_num(found["synth"]) - found["holdout"]}
 
 

@@ -155,7 +155,11 @@ def correlation(views: Views) -> Figure | None:
             (abs(z), a, b, z)
             for i, a in enumerate(v["names"])
             for b, z in zip(v["names"][:i], v["difference"][i][:i], strict=True)
+            if z is not None
         ]
+        if not pairs:
+            rows.append([name, "", "no pair is known together", ""])
+            continue
         worst = max(pairs)
         mean = sum(p[0] for p in pairs) / len(pairs)
         rows.append([name, f"{mean:.3f}", f"{worst[1]} and {worst[2]}", f"{worst[3]:+.3f}"])

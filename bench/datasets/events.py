@@ -2,7 +2,7 @@
 
 A query names the few columns it needs; Polars reads the csv, packed or not, in pieces, and what is left after its
 filters is written as it comes. Of 20 million packed rows it read 4.6 million a second on two cores, pyarrow 2.3, DuckDB
-2.0, pandas in chunks 1.3 (Polars 2.1, DuckDB 2.0); tests/benchmarks/test_event_speed.py holds it against pandas.
+2.0, pandas in chunks 1.3 (Polars 2.1.0, DuckDB 2.0.1); tests/benchmarks/test_event_speed.py holds it against pandas.
 """
 
 from __future__ import annotations

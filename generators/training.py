@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch._dynamo  # the first optimizer imports it: once here, not in every forked child
 from torch import Tensor, nn
 
 from generators.base import Log, StopFit, quiet

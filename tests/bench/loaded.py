@@ -1,5 +1,7 @@
 """What tests of loaders share: names of releases, a dataset read and held to the law, one refused in one line."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +18,7 @@ SECRETS = ("77.125", "7700", "zebra")  # a value, record numbers and a text out 
 VITALS = ["HR", "SBP", "DBP", "MBP", "RR", "Temp", "SpO2"]
 
 
+@cache
 def load(name: str, data: Path) -> Data:
     """A dataset, which keeps the law; read once where several tests look at it."""
     loaded = open_dataset(name, data).load()

@@ -24,7 +24,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Datasets: which there are, wh
 
 @data_app.command("list")
 def data_list(data: DataOpt = None, as_json: JsonOpt = False) -> None:
-    """Every dataset: shape, size, access, licence, whether it is here, and what to put where."""
+    """Every dataset: shape, size, access, licence, whether it is here, and how to get it."""
     from bench import show
     from bench.registries import dataset_rows
 

@@ -52,7 +52,7 @@ def suite_rows() -> Rows:
 
 
 def dataset_rows(data_dir: Path | None) -> Rows:
-    """DATASETS, with whether each is here and what to put where."""
+    """DATASETS, with whether each is here, and what gets one that is not or says how."""
     heads = [
         "name",
         "shape",
@@ -63,14 +63,14 @@ def dataset_rows(data_dir: Path | None) -> Rows:
         "licence",
         "here",
         "what it is",
-        "what to put where",
+        "to get it",
     ]
     rows = []
     for row in DATASETS.values():
-        source = open_dataset(row.name, data_dir)
-        here = "no" if source.absence() else "yes"
+        here = open_dataset(row.name, data_dir).absence() is None
         size = (count or "" for count in row.size)  # 0: not known
-        rows.append((row.name, row.shape, *size, row.access, row.licence, here, row.about, source.put()))
+        get = "" if here else f"bench data fetch {row.name}"
+        rows.append((row.name, row.shape, *size, row.access, row.licence, "yes" if here else "no", row.about, get))
     return heads, rows
 
 

@@ -227,25 +227,25 @@ class Store:
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Hold a cell alone. Raises Busy where another process holds it."""
-        with _flock(self.cell(key) / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
+        with flock(self.cell(key) / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
             yield
 
     @contextmanager
     def alone(self, what: str) -> Iterator[None]:
         """Hold a name alone, waiting for whoever holds it."""
-        with _flock(self.private / "locks" / f"{what}.lock", fcntl.LOCK_EX):
+        with flock(self.private / "locks" / f"{what}.lock", fcntl.LOCK_EX):
             yield
 
     @contextmanager
     def fitting(self, fit_key: str) -> Iterator[None]:
         """Hold a fit alone while it is made. Raises Busy where another process is making it."""
-        with _flock(self.private / "fits" / f"{fit_key}.lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
+        with flock(self.private / "fits" / f"{fit_key}.lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
             yield
 
     @contextmanager
     def tuning(self, study_key: str, *, together: bool = False) -> Iterator[None]:
         """Hold a study, alone or together with others who do so too. Raises Busy where others are in the way."""
-        with _flock(self.study(study_key) / "lock", (fcntl.LOCK_SH if together else fcntl.LOCK_EX) | fcntl.LOCK_NB):
+        with flock(self.study(study_key) / "lock", (fcntl.LOCK_SH if together else fcntl.LOCK_EX) | fcntl.LOCK_NB):
             yield
 
     def busy(self, key: str, fit_key: str = "", study_key: str = "") -> bool:
@@ -342,7 +342,8 @@ class Store:
 
 
 @contextmanager
-def _flock(path: Path, how: int) -> Iterator[None]:
+def flock(path: Path, how: int) -> Iterator[None]:
+    """Hold a file by the kernel's lock. Raises Busy where it is held and one is not to wait (LOCK_NB)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as handle:
         try:

@@ -7,6 +7,7 @@ study taken up again by one worker is the study it would have been.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import socket
@@ -14,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from bench.errors import BenchError
+from bench.store import flock
 
 if TYPE_CHECKING:
     from optuna.study import Study as OptunaStudy
@@ -37,6 +40,16 @@ ATTEMPTS = 3  # to open a storage
 REPEATS = 40  # in a row, after which a space is taken for exhausted
 
 Suggest = Callable[[Any], dict[str, Any]]
+
+
+@contextmanager
+def _turn(url: str) -> Iterator[None]:
+    """One worker at a time where the storage is an SQLite file, which would give one waiting trial to two of them."""
+    if not url.startswith("sqlite:///"):
+        yield
+        return
+    with flock(Path(f"{url.removeprefix('sqlite:///')}.lock"), fcntl.LOCK_EX):
+        yield
 
 
 class Study:
@@ -54,6 +67,7 @@ class Study:
         self.suggest, self.defaults, self.alone = suggest, defaults, alone
         self.worker = [machine(), os.getpid(), psutil.Process().create_time()]
         self.beaten = 0.0
+        self.turn = partial(_turn, url)
         with _quiet():
             self.optuna: OptunaStudy = _patient(
                 lambda: optuna.create_study(
@@ -108,7 +122,8 @@ class Study:
 
     def _ask(self) -> optuna.Trial:
         with _quiet():
-            trial = self.optuna.ask()
+            with self.turn():
+                trial = self.optuna.ask()
             trial.set_user_attr("worker", self.worker)
             self.beaten = 0.0
             self.beat(trial)

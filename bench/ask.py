@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, Stric
 
 from bench.cell import Cell
 from bench.datasets.own import first_fault, read_toml
-from bench.errors import unknown, untold
+from bench.errors import told, unknown
 from bench.whole import read_parquet
 from generators import REGISTRY
 from generators.base import Unsupported, reject
@@ -123,10 +123,8 @@ def ask(
             table = make()
             check_like(table, train, n, static=static, what=f"samples for {name}")
         except (Unsupported, NotImplementedError) as error:
-            if shareable or (isinstance(error, Unsupported) and cell.generator in REGISTRY):
-                return str(error) or "not implemented"
             traceback.print_exc()
-            return f"{': '.join(untold(error))}; the message is in the cell's private log"
+            return told(error, shareable=shareable, ours=cell.generator in REGISTRY)[1]
         table.to_parquet(folder / f"{name}.parquet")
         return ""
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+LONGEST = 200  # characters of a message
+
 
 class BenchError(Exception):
     """A fault a user can mend. Its message names what was got, what was expected and what is known.
@@ -23,6 +25,23 @@ def untold(error: BaseException) -> tuple[str, str]:
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno} {frames[-1].name}" if frames else "unknown place"
     return next(known).__name__, f"raised at {place}"
+
+
+def told(error: Exception, *, shareable: bool, ours: bool) -> tuple[str, str]:
+    """What may be said of an exception in a record, a board or a report: its class, and its message in one line.
+
+    A message that is not the harness's own may hold values of the table. It is shown for data whose values may be
+    (shareable), and where a generator of ours says that it is not made for something; otherwise the place it was raised
+    at is said, and the message stays in the cell's private log.
+    """
+    from generators.base import Unsupported
+
+    if shareable or isinstance(error, BenchError) or (ours and isinstance(error, Unsupported)):
+        blank = "not implemented" if isinstance(error, NotImplementedError) else "no message"
+        text = " ".join(str(error).split()) or blank
+        return type(error).__name__, text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    name, place = untold(error)
+    return name, f"{place}; the message is in the cell's private log"
 
 
 def unknown(kind: str, got: str, known: Iterable[str]) -> BenchError:

@@ -13,7 +13,7 @@ import generators
 from bench.cell import Cell, Record
 from bench.datasets import open_dataset
 from bench.datasets.source import Source
-from bench.errors import BenchError, untold
+from bench.errors import BenchError, told
 from bench.run import can_be_kept, hand_over, settled
 from bench.store import Store
 from bench.whole import check_stage, reason, write_bytes, write_text
@@ -68,9 +68,8 @@ def export(key: str, store: Store, data_dir: Path | None, out: Path, *, n: int, 
             synth = made.sample(n, seed=cell.seed("export") + seed)
         except Exception as error:
             traceback.print_exc()
-            raise BenchError(
-                f"cell {cell.key}: {': '.join(untold(error))}; the message is in its private log"
-            ) from error
+            said = told(error, shareable=source.shareable, ours=cell.generator in generators.REGISTRY)
+            raise BenchError(f"cell {cell.key}: {': '.join(said)}") from error
     check_like(synth, train, n, static=data.roles.static, what="samples")
     card = out.with_name(f"{out.name}.card.md")
     try:

@@ -19,7 +19,7 @@ import metrics
 from bench.ask import answers, ask, check, has_minority, taken
 from bench.cell import Cell, Fault, Record
 from bench.datasets import open_dataset
-from bench.errors import BenchError, untold
+from bench.errors import BenchError, told
 from bench.shared import Shared, split_key
 from bench.store import Busy, Store
 from bench.whole import StoreError, check_stage, read_parquet, stage
@@ -74,7 +74,9 @@ def run_cell(
         if isinstance(error, OSError) and error.errno in FULL_DISK:
             raise StoreFull(f"store {store.root}: {os.strerror(error.errno)}") from error
         traceback.print_exc()
-        record = Record(cell, *_fault(error, now[0], shareable, cell.generator in generators.REGISTRY))
+        status = "skipped" if isinstance(error, Unsupported) else "failed"
+        name, text = told(error, shareable=shareable, ours=cell.generator in generators.REGISTRY)
+        record = Record(cell, status, Fault(now[0], name, text))
     try:
         store.save_record(record)
     except OSError as error:
@@ -276,24 +278,6 @@ def tuning_facts(cell: Cell, store: Store) -> dict[str, Any] | None:
     plan["trials_asked"] = plan.pop("trials")
     first = saved.get("trials") or [{"state": ""}]
     return {**plan, **facts, "trials": saved.get("states", {}), "default_state": first[0]["state"]}
-
-
-def _fault(error: Exception, phase: str, shareable: bool, ours: bool) -> tuple[str, Fault]:
-    """Status and fault of an exception.
-
-    The message of an exception that is not ours may hold values of the table. It is shown for simulated and openly
-    licensed data; otherwise the place it was raised at is shown, and the message stays in the cell's private log.
-    """
-    status = "skipped" if isinstance(error, Unsupported) else "failed"
-    if shareable or isinstance(error, BenchError) or (ours and isinstance(error, Unsupported)):
-        return status, Fault(phase, type(error).__name__, _one_line(error))
-    name, place = untold(error)
-    return status, Fault(phase, name, f"{place}; the message is in the cell's private log")
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or "no message"
-    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def _print_trial(row: Mapping[str, Any]) -> None:

@@ -200,6 +200,7 @@ def _clean(code: str) -> str:
 
 
 def lawful(version: int) -> int:
+    """The version itself. Raises ValueError for another than 9 and 10."""
     if version not in _FILES:
         raise ValueError(f"version={version!r}: expected 9 or 10")
     return version

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.arguments import DataOpt, JsonOpt, data_folder
+from bench.arguments import HERE, DataOpt, JsonOpt, StoreOpt, data_folder
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -35,13 +35,14 @@ def data_list(data: DataOpt = None, as_json: JsonOpt = False) -> None:
 def data_check(
     name: Annotated[str, typer.Argument(help="A dataset's name, or the path of a TOML.")],
     data: DataOpt = None,
+    store: StoreOpt = HERE,
     as_json: JsonOpt = False,
 ) -> None:
     """Read a dataset whole: counts, checksums, and the table law's verdict."""
     from bench import show
     from bench.registries import check_dataset
 
-    rows, sound = check_dataset(name, data_folder(data))
+    rows, sound = check_dataset(name, data_folder(data), store)
     show.table(["what", "found", "expected", "verdict"], rows, as_json=as_json)
     raise typer.Exit(0 if sound else 1)
 

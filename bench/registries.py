@@ -96,14 +96,18 @@ REGISTRIES: Mapping[str, Callable[[], Rows]] = {
 }
 
 
-def check_dataset(name: str, data_dir: Path | None) -> tuple[list[tuple[str, str, str, str]], bool]:
-    """Read a dataset whole and compare what is found with what is known of it. Raises where it cannot be read."""
+def check_dataset(name: str, data_dir: Path | None, store: Path) -> tuple[list[tuple[str, str, str, str]], bool]:
+    """Read a dataset whole and compare what is found with what is known of it. Raises where it cannot be read.
+
+    store: where readings gathered from a table of events are kept, for runs to come; made only where there are such.
+    """
     from bench.datasets.digest import sha256
     from bench.datasets.law import per_subject, subjects
+    from bench.store import Store
 
     source = open_dataset(name, data_dir)
     rows: list[tuple[str, str, str, str]] = []
-    data = source.load()
+    data = source.load(Store.open(store).readings) if source.row.readings else source.load()
     for file, path in source.files.items():
         known, found = source.row.files.get(file), sha256(path)
         verdict = (

@@ -313,7 +313,7 @@ class Store:
         if not folder.exists():
             with self.alone("tables"):
                 if not folder.exists():
-                    self._keep(folder, source.load(self._readings))
+                    self._keep(folder, source.load(self.readings))
         check_stage(folder)
         saved = read_json(folder / "roles.json")
         order = folder / "order.parquet"
@@ -325,7 +325,7 @@ class Store:
         )
 
     @contextmanager
-    def _readings(self, key: str, write: Callable[[Path], None]) -> Iterator[Path]:
+    def readings(self, key: str, write: Callable[[Path], None]) -> Iterator[Path]:
         """Readings gathered from a large table: several datasets share them."""
         folder = self.private / "tables" / f"readings-{key}"
         if not check_stage(folder):

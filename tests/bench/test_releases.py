@@ -22,6 +22,7 @@ from bench.datasets import DATASETS, digest, open_dataset
 from bench.datasets.data import Absent
 from bench.datasets.law import per_subject
 from bench.errors import BenchError
+from bench.registries import check_dataset
 from bench.store import Store
 from conftest import environment
 
@@ -239,6 +240,19 @@ def test_a_dataset_that_cannot_be_read_leaves_no_half_of_its_readings(tmp_path: 
     with pytest.raises(BenchError, match="CHARTEVENTS"):
         store.table(open_dataset("mimic3-mortality", tmp_path / "data"))
     assert list((store.private / "tables").iterdir()) == []
+
+
+def test_checking_a_dataset_leaves_readings_in_the_store_alone(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
+    rows, _ = check_dataset("mimic3-mortality", data, tmp_path / "store")
+    assert ("stays", "3", "", "ok") in rows
+    (kept,) = (tmp_path / "store" / "data" / "tables").iterdir()
+    assert kept.name.startswith("readings-")
+    assert not (tmp_path / "elsewhere").exists()
+    check_dataset("mimic3-codes", data, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_full_disk_is_not_called_a_truncated_file(drawn: Path, tmp_path: Path) -> None:

@@ -109,25 +109,19 @@ class Source:
     @cached_property
     def identity(self) -> str:
         """A hash of all that decides the table: name with cuts, loader version, and the bytes of its files."""
-        from bench.datasets.data import Absent, DataError
+        from bench.datasets.data import Absent
 
         reason = self.absence()
         if reason:
             raise Absent(f"dataset {self.name}: {reason}")
         digest = hashlib.sha256(f"{self.name} v{self.row.version}".encode())
-        for name, path in [*self.files.items(), *([("toml", self.toml)] if self.toml else [])]:
-            if not path.exists():
-                raise DataError(f"dataset {self.name}: {path} is missing")
-            digest.update(name.encode() + sha256(path).encode())
-        return digest.hexdigest()[:16]
+        return _with_files(digest, {**self.files, **({"toml": self.toml} if self.toml else {})}, f"dataset {self.name}")
 
     @cached_property
     def readings_key(self) -> str:
         """What identifies the readings gathered for it: how they are gathered, and the bytes of its files."""
         digest = hashlib.sha256(f"{self.row.readings} v{self.row.version}".encode())
-        for name, path in self.files.items():
-            digest.update(name.encode() + sha256(path).encode())
-        return digest.hexdigest()[:16]
+        return _with_files(digest, self.files, f"dataset {self.name}")
 
     def load(self, keep: Keep = no_keep) -> Data:
         """Read the table whole: cuts applied, duplicates handled as the row says, subjects renumbered, law checked.
@@ -225,6 +219,17 @@ class Source:
             return _resolve(self.row.load)(self.folder, **params)
         with keep(self.readings_key, partial(_resolve(self.row.readings), self.folder)) as readings:
             return _resolve(self.row.load)(self.folder, readings=readings, **params)
+
+
+def _with_files(digest: hashlib._Hash, files: Mapping[str, Path], what: str) -> str:
+    """A hash, begun with what else decides something, over the names and bytes of files."""
+    from bench.datasets.data import DataError
+
+    for name, path in files.items():
+        if not path.exists():
+            raise DataError(f"{what}: {path} is missing")
+        digest.update(name.encode() + sha256(path).encode())
+    return digest.hexdigest()[:16]
 
 
 def _resolve(path: str) -> Callable:

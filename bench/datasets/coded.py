@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from bench.datasets.data import Data, DataError, Task
-from bench.datasets.icd import category, normalise, to_icd10
+from bench.datasets.icd import SHAPES, category, normalise, to_icd10
 from bench.datasets.icd_groups import group
 from bench.datasets.icd_names import describe, group_names
 from bench.datasets.law import Roles
 
 LEVELS = ("category", "full", "ccs", "chapter")
+NO_CAUSE = r"E(03[1-9]|0[4-9]|[1-7])"  # external causes are E000 to E030 and E800 to E999: these are of ICD-10
 MIXED = 0.01  # a file with more codes of another form than this is of another coding
 # EHR-D3PM's six diseases (Han et al. 2024), which it names without codes: the sets are ours, whole categories but for
 # type 2 diabetes, which ICD-9 tells by the fifth digit of 250 (0 or 2). COPD is that of the CMS Chronic Conditions
@@ -29,7 +30,6 @@ TASKS = {
     "hypertensive-heart-disease": ("hypertensive heart disease", r"40[24]", r"I1[13]"),
     "osteoarthritis": ("osteoarthritis", r"715", r"M1[5-9]"),
 }
-SHAPES = {9: r"\d{3,5}|V\d{2,4}|E(0[0-2]\d|030|[89]\d\d)\d?", 10: r"[A-Z]\d[0-9A-Z]{1,5}"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ def lawful_codes(codes: pd.Series, version: int, what: str) -> tuple[pd.Series, 
     """
     known = {code: normalise(code, version) for code in codes.dropna().unique()}
     shaped = pd.Series(known, dtype=object)
-    shaped = shaped[shaped.str.fullmatch(SHAPES[version])] if len(shaped) else shaped
+    if len(shaped):
+        shaped = shaped[shaped.str.fullmatch(SHAPES[version].pattern)]
+        shaped = shaped[~shaped.str.match(NO_CAUSE)] if version == 9 else shaped
     found = codes.map(shaped)
     strange = int((codes.notna() & found.isna()).sum())
     if strange > MIXED * len(codes):

@@ -22,9 +22,9 @@ _FILES = {
     9: "ICD_9_CM_v32_master_descriptions/CMS32_DESC_LONG_DX.txt",
 }
 _STRANGE = re.compile(r"[\s'\"`´‘’“”]+")
-_SHAPES = {
-    9: re.compile(r"(\d{3}|V\d\d)(\.?\d{1,2})?|E\d{3}(\.?\d)?"),
-    10: re.compile(r"[A-Z]\d[0-9A-Z](\.?[0-9A-Z]{1,4})?"),
+SHAPES = {  # of a code without dot
+    9: re.compile(r"(\d{3}|V\d\d)\d{0,2}|E\d{3}\d?"),
+    10: re.compile(r"([A-Z]\d[0-9A-Z]|QA0)[0-9A-Z]{0,4}"),
 }
 
 
@@ -90,11 +90,13 @@ def version_of(code: str) -> int | None:
     [9, 9, 9, 9, 10, 10, 10, None, None]
     """
     text = _clean(code).rstrip(".")
-    found = {}
-    for version, shape in _SHAPES.items():
-        if shape.fullmatch(text) and category(text, version) in leaves(version):
-            known = _known(text.replace(".", ""), version)
-            if known or "." in text:
+    stem, _, rest = text.partition(".")
+    bare, found = stem + rest, {}
+    for version, shape in SHAPES.items():
+        cut = category(bare, version)
+        if shape.fullmatch(bare) and cut in leaves(version) and (stem == cut or not rest):
+            known = _known(bare, version)
+            if known or rest:
                 found[version] = known
     best = [v for v, known in found.items() if known == max(found.values())]
     if len(best) == 2 and text.startswith("V"):

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
 
-from bench.datasets.icd import carried, category, lawful, leaves, normalise
+from bench.datasets.icd import SHAPES, carried, category, lawful, leaves, normalise
 
 LEVELS = ("category", "ccs", "chapter")
 CHAPTERS9 = {  # ICD-9-CM, tabular list
@@ -35,10 +35,6 @@ CHAPTERS9 = {  # ICD-9-CM, tabular list
     "800-999": "Injury and Poisoning",
     "V01-V91": "Supplementary Classification of Factors Influencing Health Status and Contact with Health Services",
     "E000-E999": "Supplementary Classification of External Causes of Injury and Poisoning",
-}
-_SHAPES = {
-    9: re.compile(r"(\d{3}|V\d\d)\d{0,2}|E\d{3}\d?"),
-    10: re.compile(r"([A-Z]\d[0-9A-Z]|QA0)[0-9A-Z]{0,4}"),
 }
 _HEADING = re.compile(r"(\d+)\s+(\S.*?)\s*")
 _SLIPS = {"`": "'", "transmitteddisease": "transmitted disease", "Cut/pierceb": "Cut/pierce"}  # of the CCS file
@@ -68,7 +64,7 @@ def group(code: str, version: int, level: str) -> str | None:
         return _ccs(version).get(bare)
     if level != "chapter":
         raise ValueError(f"level={level!r}: expected one of {', '.join(LEVELS)}")
-    if not _SHAPES[version].fullmatch(bare):
+    if not SHAPES[version].fullmatch(bare):
         return None
     return _within(category(bare, version), chapters(version))
 

@@ -63,6 +63,8 @@ class Running:
     since: float = 0.0
     phases: dict[str, dict[str, float]] = field(default_factory=dict)
     peak: float = 0.0  # MiB in this phase
+    cpu: float = 0.0  # seconds so far
+    cpu_before: float = 0.0  # when this phase began
     family: list[psutil.Process] = field(default_factory=list)
     family_at: float = 0.0
     killed: Fault | None = None
@@ -190,7 +192,7 @@ def _listen(running: list[Running], store: Store) -> None:
                 if c.phase == "fit":  # made; kept now, so that it is known even where this cell goes no further
                     with _writing(store):
                         store.save_fit_cost(c.work.cell, c.phases["fit"])
-                c.phase, c.since, c.peak = value, at, 0.0
+                c.phase, c.since, c.peak, c.cpu_before = value, at, 0.0, c.cpu
             else:
                 _close_phase(c, at)
                 c.phase, c.since, c.outcome = "", at, (what, value)
@@ -202,14 +204,18 @@ def _closed(x: Any) -> bool:
 
 def _close_phase(c: Running, at: float) -> None:
     if c.phase:
-        c.phases[c.phase] = {"seconds": round(at - c.since, 3), "peak_memory_mb": round(c.peak, 1)}
+        c.phases[c.phase] = {
+            "seconds": round(at - c.since, 3),
+            "cpu_s": round(c.cpu - c.cpu_before, 2),
+            "peak_memory_mb": round(c.peak, 1),
+        }
 
 
 def _watch(c: Running, time_s: float, memory_mb: float) -> None:
-    """Sample memory and keep the limits."""
+    """Sample memory and processor time, and keep the limits."""
     now = time.monotonic()
-    used = _resident(c, now)
-    c.peak = max(c.peak, used)
+    used, cpu = _used(c, now)
+    c.peak, c.cpu = max(c.peak, used), max(c.cpu, cpu)
     if c.killed:
         return
     if used > memory_mb:
@@ -221,21 +227,22 @@ def _watch(c: Running, time_s: float, memory_mb: float) -> None:
         _kill(c)
 
 
-def _resident(c: Running, now: float) -> float:
-    """Resident memory of the child and its descendants, MiB."""
+def _used(c: Running, now: float) -> tuple[float, float]:
+    """Resident memory of the child and its descendants, MiB, and the processor time they and their dead have taken."""
     try:
         if not c.family or now - c.family_at > FAMILY_S:
             me = psutil.Process(c.process.pid)
             c.family, c.family_at = [me, *me.children(recursive=True)], now
     except psutil.Error:
-        return 0.0
-    total = 0
+        return 0.0, 0.0
+    memory, cpu = 0, 0.0
     for process in c.family:
         try:
-            total += process.memory_info().rss
+            memory += process.memory_info().rss
+            cpu += sum(process.cpu_times()[:4])  # its own and its ended children's, as user and as system
         except psutil.Error:
             continue
-    return total / MIB
+    return memory / MIB, cpu
 
 
 def _kill(c: Running) -> None:

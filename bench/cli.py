@@ -19,7 +19,6 @@ from bench.arguments import (
     StoreOpt,
     StudiesOpt,
     SuiteArg,
-    SuiteOpt,
     UriOpt,
     data_folder,
     key_values,
@@ -32,6 +31,7 @@ from bench.arguments import (
 )
 from bench.data_verbs import data_app
 from bench.errors import BenchError, unknown
+from bench.run_verbs import cell, plan, run, status
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,63 +41,9 @@ app = typer.Typer(
     help="Compare generators of synthetic health records and rare-event rows.",
 )
 app.add_typer(data_app, name="data")
-
-
-@app.command()
-def run(
-    suite: SuiteOpt,
-    store: StoreOpt = HERE,
-    data: DataOpt = None,
-    workers: Annotated[int, typer.Option(min=0, help="Cells at a time; 0: cores / the suite's threads.")] = 0,
-    retry: Annotated[str, typer.Option(help="Run again: failed, timeout, skipped (comma-separated).")] = "",
-    datasets: Annotated[
-        str, typer.Option(help="Only these datasets of the suite (comma-separated, without cuts).")
-    ] = "",
-    generators: Annotated[str, typer.Option(help="Only these generators of the suite (comma-separated).")] = "",
-    replicates: ReplicatesOpt = 0,
-    studies: StudiesOpt = "",
-    tracking_uri: UriOpt = None,
-    track: Annotated[bool, typer.Option("--track/--no-track", help="Mirror to MLflow.")] = True,
-) -> None:
-    """Run what is missing of a suite, then render its board. Exit code 0 only if no cell failed."""
-    from bench.sweep import sweep
-
-    code = sweep(
-        suite_named(suite, replicates), opened(store), data_folder(data), workers=workers, retry=listed(retry),
-        datasets=listed(datasets), labels=listed(generators), uri=tracking_uri, track=track, studies=studies,
-    )  # fmt: skip
-    raise typer.Exit(code)
-
-
-@app.command()
-def plan(suite: SuiteOpt, store: StoreOpt = HERE, data: DataOpt = None, as_json: JsonOpt = False) -> None:
-    """What a run would do: cells by dataset and generator, and which are stored. Runs nothing."""
-    from bench import show
-    from bench.sweep import plan_rows
-
-    found = suite_named(suite)
-    rows = plan_rows(found, looked_at(store), data_folder(data))
-    show.table(["dataset", "generator", "cells", "stored", "to run", "why not"], rows, as_json=as_json)
-    if not as_json:
-        total, stored, todo = (sum(int(row[i]) for row in rows) for i in (2, 3, 4))
-        show.out.print(f"\n{total} cells: {stored} stored, {todo} to run, {total - stored - todo} cannot run here")
-
-
-@app.command()
-def status(suite: SuiteOpt, store: StoreOpt = HERE, data: DataOpt = None, as_json: JsonOpt = False) -> None:
-    """How each cell of a suite ended, with the reason and the log of those that did not end well."""
-    from bench import show
-    from bench.collect import records
-
-    kept = looked_at(store)
-    heads = ["dataset", "generator", "replicate", "status", "reason", "log"]
-    rows = []
-    for cell, _, record in records(suite_named(suite), kept, data_folder(data)):
-        state, why = (record.status, record.reason) if record else ("missing", "not run yet")
-        log = kept.log(cell.key)
-        place = str(log) if why and log.exists() else ""
-        rows.append((cell.dataset, cell.label, cell.replicate, state, why, place, *([cell.key] if as_json else [])))
-    show.table(heads + ["key"] * as_json, rows, as_json=as_json)
+for verb in (run, plan, status):
+    app.command()(verb)
+app.command(hidden=True)(cell)
 
 
 @app.command()
@@ -403,29 +349,6 @@ def doctor(
     rows = list(examine(generator, given))
     show.table(["shape", "check", "outcome", "why"], rows, as_json=as_json)
     raise typer.Exit(1 if any(row[2] == "fail" for row in rows) else 0)
-
-
-@app.command(hidden=True)
-def cell(
-    key: Annotated[str, typer.Argument(help="A cell's key, as `bench status --json` or a log names it.")],
-    suite: SuiteOpt,
-    store: StoreOpt = HERE,
-    data: DataOpt = None,
-    studies: StudiesOpt = "",
-) -> None:
-    """Run one cell in this process, everything printed: to look at a failure with a debugger."""
-    from bench import show
-    from bench.run import run_cell
-
-    kept = opened(store)
-    found = kept.read_cell(key)
-    with kept.lock(key):
-        record = run_cell(
-            found, kept, data_dir=data_folder(data), metric_names=suite_named(suite).metric_names,
-            phase=lambda name: None, studies=studies,
-        )  # fmt: skip
-    show.out.print(f"{record.status} {record.reason}")
-    raise typer.Exit(0 if record.status in ("done", "skipped") else 1)
 
 
 def _own_names() -> None:

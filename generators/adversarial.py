@@ -35,7 +35,7 @@ def steepness(critic: nn.Module, real: Tensor, fake: Tensor, told: Tensor, dice:
     All rows of a batch are mixed alike: a critic that sees the batch's mean would else never be asked about the slope
     near the real mean and near the fake one.
     """
-    share = torch.rand(1, generator=dice).to(real)
+    share = torch.rand(1, generator=dice, device=dice.device).to(real)
     between = (share * real + (1 - share) * fake).requires_grad_()
     (slope,) = torch.autograd.grad(critic(between, told).sum(), between, create_graph=True)
     packs = len(real) // getattr(critic, "pack", 1)

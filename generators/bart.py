@@ -23,7 +23,7 @@ from generators.bart_nets import Loss, Vocabulary, Writer, learned, pretrained, 
 from generators.base import Generator, Log, Unsupported, classes, quiet
 from generators.columns import labels
 from generators.sentence import NONE, Sentence
-from generators.training import build, device, train, weights_of, with_weights
+from generators.training import build, device, dice_on, train, weights_of, with_weights
 
 LEAST_EPOCH = 100  # steps between two evaluations
 CLIP = 5.0  # a batch of long sentences has a long gradient, and must not weigh less for it
@@ -172,7 +172,7 @@ class BART(Generator):
         some = sentences[np.random.default_rng(seed).permutation(len(sentences))[:CALIBRATED]]
         net.to(device()).eval()
         for _ in range(SCALINGS):
-            seen, expected = loss.counts(net, some, torch.Generator(device()).manual_seed(seed))
+            seen, expected = loss.counts(net, some, dice_on(device(), seed))
             ids = torch.from_numpy(self.vocabulary_.ids).to(seen.device)
             net.final_logits_bias[0, ids] += ((seen + 1) / (expected + 1)).log()[ids]  # type: ignore[operator, index]
 
@@ -184,7 +184,6 @@ class BART(Generator):
     def _train(self, net: nn.Module, sentences: np.ndarray, seed: int, log: Log) -> nn.Module:
         words = torch.from_numpy(sentences)
         lengths = (words != NONE).sum(dim=1)
-        data = (words, lengths)
         epoch = max(len(sentences) // self.batch, LEAST_EPOCH)
         steps = min(max(self.epochs * len(sentences) // self.batch, self.least_steps), self.most_steps)
         loss = Loss(self.view_, self.vocabulary_, classed=self.target_ is not None, words=float(lengths.float().mean()))
@@ -192,12 +191,13 @@ class BART(Generator):
             body = [p for name, p in net.named_parameters() if not name.startswith(("model.shared", "visit"))]
             for p in body:
                 p.requires_grad_(False)
-            train(net, loss, data, seed=seed + 1, steps=self.warmup, batch=self.batch, lr=self.lr, ema=0.0,
+            train(net, loss, (words, lengths), seed=seed + 1, steps=self.warmup, batch=self.batch, lr=self.lr, ema=0.0,
                   validation=0.0, every=self.warmup)  # fmt: skip
             for p in body:
                 p.requires_grad_(True)
         watch = Guards(net, loss, sentences, epoch=epoch, seed=seed, stop=self.guards, log=log)
         return train(
-            net, loss, data, lengths=lengths, seed=seed, steps=steps, batch=self.batch, lr=self.lr, warmup=self.warmup,
-            weight_decay=self.weight_decay, ema=self.ema, every=epoch, patience=self.patience, clip=CLIP, log=watch,
+            net, loss, (words,), lengths=lengths, seed=seed, steps=steps, batch=self.batch, lr=self.lr,
+            warmup=self.warmup, weight_decay=self.weight_decay, ema=self.ema, every=epoch, patience=self.patience,
+            clip=CLIP, log=watch,
         )  # fmt: skip

@@ -17,6 +17,7 @@ from torch import nn
 from generators.bart_nets import Loss, Writer, write
 from generators.base import Log, StopFit
 from generators.sentence import CLOSE, DEMO, END, NONE, STRUCTURE, VISIT, Sentence
+from generators.training import dice_on
 
 WATCHED, DRAWN = 200, 100  # train's sentences that are read, sentences that are drawn
 GRACE, GRACE_STEPS = 5, 1_000  # evaluations and steps before a guard may stop a fit: the report's fifth epoch
@@ -114,7 +115,7 @@ class Guards:
         words = words[:, : int((words != NONE).sum(dim=1).max())]
         loss, told = self.loss, words[:, : self.told.shape[1]].clone()
         told[:, int(loss.classed) :] = NONE
-        dice = torch.Generator(at).manual_seed(self.seed)
+        dice = dice_on(at, self.seed)
         seen = float(loss(self.net, (words, (words != NONE).sum(dim=1)), dice))
         logits = self.net.logits(*loss.read(words, told))  # type: ignore[operator]
         labels = loss.labels(words, told)

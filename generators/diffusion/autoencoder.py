@@ -76,7 +76,7 @@ class Likelihood:
     def balanced(self, out: Tensor, x: Tensor, weight: float) -> Tensor:
         """HealthForge's published loss: mean weighted cross-entropy of all flags and levels + 10 mean squared error."""
         flags = torch.cat([self.binary, *(torch.arange(a, b, device=x.device) for a, b in self.groups)])
-        loss = bce(out[:, flags], x[:, flags], pos_weight=torch.tensor(weight, device=x.device))
+        loss = bce(out[:, flags], x[:, flags], pos_weight=x.new_full((), weight))
         if len(self.number):
             loss = loss + 10 * (out[:, self.number] - x[:, self.number]).square().mean()
         return loss

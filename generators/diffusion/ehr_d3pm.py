@@ -10,6 +10,7 @@ is added exactly.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Self
 
 import numpy as np
@@ -24,10 +25,10 @@ from generators.diffusion.multinomial import Kernel
 from generators.diffusion.nets import CodeTransformer, VectorDenoiser
 from generators.diffusion.places import HIDDEN2, Denoiser, Places, Process, ancestral, times
 from generators.encode import Tokens
-from generators.training import build, device, train, weights_of, with_weights
+from generators.training import Loss, build, device, dice_on, quicker, train, weights_of, with_weights
 
 GUIDANCES = ("clamp", "langevin", "cfg")
-BUDGET = 2**25  # numbers of one activation while sampling
+BUDGET = {"cpu": 2**25, "cuda": 2**27}  # numbers of one activation while sampling
 PASSES, LEAST_STEPS, MOST_STEPS = 160, 1_200, 16_000
 SLACK = 2e-3  # an earlier fit, at a high rate, may bound as well and yet draw 13 % too many codes
 SHOWN = 0.5  # classifier-free: share of subjects whose training step is told some of their flags
@@ -155,9 +156,7 @@ class EHRD3PM(Generator):
             )
         return Guided(net, self.width, d2)
 
-    def _train(
-        self, net: nn.Module, places: Places, data: tuple[Tensor, Tensor], seed: int, log: Log
-    ) -> dict[str, np.ndarray]:
+    def _loss(self, places: Places) -> Loss:
         process = places.on(device())
 
         def loss(net: nn.Module, rows: tuple[Tensor, ...], dice: torch.Generator) -> Tensor:
@@ -180,10 +179,16 @@ class EHRD3PM(Generator):
             # a tenth: the bound sums over places, the reading of flags is a mean, and one norm clips both
             return (bound + self.auxiliary * extra) / 10 + read / unseen.sum().clamp(min=1)
 
+        return loss
+
+    def _train(
+        self, net: nn.Module, places: Places, data: tuple[Tensor, Tensor], seed: int, log: Log
+    ) -> dict[str, np.ndarray]:
         steps = self.steps or min(max(PASSES * len(data[0]) // self.batch, LEAST_STEPS), MOST_STEPS)
         net = train(
-            net, loss, data, seed=seed, steps=steps, batch=self.batch, lr=self.lr, weight_decay=self.weight_decay,
-            ema=self.ema, patience=self.patience, slack=SLACK, faster=self.faster, log=log,
+            net, self._loss(places), data, seed=seed, steps=steps, batch=self.batch, lr=self.lr,
+            weight_decay=self.weight_decay, ema=self.ema, patience=self.patience, slack=SLACK, faster=self.faster,
+            log=log,
         )  # fmt: skip
         return weights_of(net)
 
@@ -208,9 +213,9 @@ class EHRD3PM(Generator):
         at = device()
         places, process = self.places_, self.places_.on(at)
         net = with_weights(build(lambda: self._net(places), seed=0), self.weights_).to(at)
-        dice = torch.Generator(at).manual_seed(seed)
+        dice = dice_on(at, seed)
         slots = max(self.width * (len(places.two) + len(places.more) if self.net == "transformer" else 4), 1)
-        most = max(256, min(8_192, BUDGET // max(slots, len(places.two) + places.share.size)))
+        most = max(256, min(8_192, BUDGET[at.type] // max(slots, len(places.two) + places.share.size)))
         parts = []
         for k in [most] * (n // most) + ([n % most] if n % most else []):
             known, denoise = self._towards(net, process, tokens, k, dice)  # type: ignore[arg-type]
@@ -234,13 +239,18 @@ class EHRD3PM(Generator):
             kernel = Kernel.between(torch.zeros_like(t), t, places.schedule)
             return process.beliefs(*outs, x2, x, kernel, skip=self.skip)
 
+        # a coin's chance may be rounded as in training; guidance takes differences and slopes, and is not rounded
+        precision: Any = nullcontext() if guided else quicker(at)
+        place = torch.tensor(list(guided), dtype=torch.int64, device=at)
+        sign = torch.tensor([2.0 * v - 1 for v in guided.values()], device=at)
+
         def plain(x2: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-            return beliefs(net.net(x2, x, t), x2, x, t)
+            with precision:
+                out2, out = net.net(x2, x, t)
+            return beliefs((out2.float(), out.float()), x2, x, t)
 
         def by_langevin(x2: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
             z = net.net.latent(x2, x, t)
-            place = torch.tensor(list(guided), device=at)
-            sign = torch.tensor([2.0 * v - 1 for v in guided.values()], device=at)
             unseen = x2[:, place] == HIDDEN2 if places.hides else torch.ones_like(x2[:, place])
             y = langevin(
                 z, lambda y: beliefs(net.net.head(y), x2, x, t),

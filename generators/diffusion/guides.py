@@ -6,7 +6,7 @@ guidance set, is a matter of sampling, since the G of a set is the mean of its c
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from generators.diffusion import influence, timesnet
-from generators.training import build, weights_of, with_weights
+from generators.training import build, device, weights_of, with_weights
 
 FEWEST = 8  # subjects of each class in each half of train
 MEASURED = 500  # subjects of train on whom sizes are taken
@@ -40,9 +40,10 @@ class Guide:
         """Where a way of WAYS moves signals x (b, c, l) of classes y (b,): (b, c, l)."""
         if way == "label":
             return influence.label_gradient(self.net, x, y)
-        return influence.influence(self.net, self.g if way == "influence" else self._random(), x, y)
+        return influence.influence(self.net, self.g if way == "influence" else self.random, x, y)
 
-    def _random(self) -> influence.Weights:
+    @cached_property
+    def random(self) -> influence.Weights:
         """A G in a random direction, as long as the true one, weight by weight."""
         dice = torch.Generator().manual_seed(self.number)
         out = {}
@@ -57,7 +58,7 @@ def fit_guides(x: np.ndarray, y: np.ndarray, *, share: float, seed: int) -> dict
 
     share: of each class of the half that a model has not seen, how much is its guidance set.
     """
-    rng = np.random.default_rng(seed)
+    rng, at = np.random.default_rng(seed), device()
     part = halves(y, rng)
     if min(np.bincount(2 * y + part, minlength=4)) < FEWEST:
         return {}
@@ -69,12 +70,14 @@ def fit_guides(x: np.ndarray, y: np.ndarray, *, share: float, seed: int) -> dict
         for net, guides in found.items():
             untrained = partial(timesnet.classifier, net, x.shape[1], x.shape[2], waves)
             model = build(untrained, seed=seed + half)
-            model = timesnet.fit_classifier(model, x[inside], y[inside], seed=seed + half)
+            model = timesnet.fit_classifier(model, x[inside], y[inside], seed=seed + half).to(at)
             slopes = {}
             for label, rows in enumerate(outside):
                 chosen = rows[: max(1, round(share * len(rows)))]
-                g = influence.mean_gradient(model, torch.from_numpy(x[chosen]), torch.from_numpy(y[chosen]))
-                slopes[str(label)] = {k: v.numpy() for k, v in g.items()}
+                g = influence.mean_gradient(
+                    model, torch.from_numpy(x[chosen]).to(at), torch.from_numpy(y[chosen]).to(at)
+                )
+                slopes[str(label)] = {k: v.cpu().numpy() for k, v in g.items()}
             guides.append({"net": weights_of(model), "slopes": slopes})
     return found
 
@@ -119,8 +122,9 @@ def directions(guides: Sequence[Guide], way: str, x: Tensor, y: Tensor) -> Tenso
 
 def typical(guides: Sequence[Guide], way: str, x: np.ndarray, y: np.ndarray, *, seed: int) -> float:
     """The median size of what a way moves subjects by, over some of train's."""
-    rows = np.random.default_rng(seed).permutation(len(x))[:MEASURED]
-    return float(sizes(directions(guides, way, torch.from_numpy(x[rows]), torch.from_numpy(y[rows]))).median())
+    rows, at = np.random.default_rng(seed).permutation(len(x))[:MEASURED], device()
+    some, label = torch.from_numpy(x[rows]).to(at), torch.from_numpy(y[rows]).to(at)
+    return float(sizes(directions([g.to(at) for g in guides], way, some, label)).median())
 
 
 def scaled(j: Tensor, unit: str, usual: float) -> Tensor:

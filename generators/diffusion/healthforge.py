@@ -28,7 +28,7 @@ from generators.diffusion.nets import LatentDenoiser
 from generators.diffusion.process import logsnr_cosine, logsnr_line, signal
 from generators.diffusion.sampling import ddpm_ancestral
 from generators.encode import Matrix
-from generators.training import build, device, train, weights_of, with_weights
+from generators.training import build, device, dice_on, train, weights_of, with_weights
 
 BATCH = 4_096  # subjects sampled at once
 PASSES, LEAST_AE_STEPS, LEAST_STEPS, MOST_STEPS = 80, 2_000, 3_000, 12_000
@@ -194,11 +194,12 @@ class HealthForge(Generator):
         )  # fmt: skip
         return weights_of(net)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _encoded(self, x: np.ndarray, seed: int) -> np.ndarray:
         """Latents (n, latent) with the jitter the decoder has learned to bear."""
-        net: Any = with_weights(build(lambda: self._autoencoder(x.shape[1]), seed=0), self.ae_)
-        z = torch.cat([net.encode(part) for part in torch.from_numpy(x).split(BATCH)]).numpy()
+        at = device()
+        net: Any = with_weights(build(lambda: self._autoencoder(x.shape[1]), seed=0), self.ae_).to(at)
+        z = torch.cat([net.encode(part.to(at)) for part in torch.from_numpy(x).split(BATCH)]).cpu().numpy()
         return z + self.jitter * np.random.default_rng(seed).standard_normal(z.shape).astype(np.float32)
 
     # --- text ---
@@ -250,7 +251,7 @@ class HealthForge(Generator):
             shown = (line >= 0) & told & (self.words_ > 1)
             note = torch.zeros((len(x), max(self.words_, 1)), device=x.device)
             if self.words_ > 1:
-                note[shown] = table[line[shown], (kind[shown] < 0.7).long()]
+                note = torch.where(shown[:, None], table[line.clamp(min=0), (kind < 0.7).long()], note)
             y = torch.where(roll() < torch.where(shown, 0.5, self.drop), ANY, y)
             out = net(zt, lam[:, 0], note, shown.float(), y).float()
             aim = eps if self.objective == "eps" else alpha * eps - sigma * x
@@ -269,7 +270,7 @@ class HealthForge(Generator):
         net = with_weights(build(self._denoiser, seed=0), self.weights_).to(at)
         coder: Any = with_weights(build(lambda: self._autoencoder(self.features_[-1].stop), seed=0), self.ae_).to(at)
         law = Likelihood(self.features_, at)
-        dice = torch.Generator(at).manual_seed(seed)
+        dice = dice_on(at, seed)
         lams = logsnr_cosine(np.arange(self.sample_steps, -1, -1) / self.sample_steps)[:-1]
         center, spread = (torch.from_numpy(a.astype(np.float32)).to(at) for a in (self.center_, self.spread_))
         parts = []
@@ -292,7 +293,7 @@ class HealthForge(Generator):
 
             z = torch.randn((len(rows), self.latent), generator=dice, device=at)
             z = ddpm_ancestral(clean, z, lams, v=self.v, dice=dice)
-            with torch.no_grad():
+            with torch.inference_mode():
                 out = coder.decoder(z * spread + center)
                 x = law.decoded(out, coder.log_spread, dice if self.decode == "sample" else None)
             parts.append(x.cpu().numpy())

@@ -155,7 +155,7 @@ class CodeTransformer(nn.Module):
         h = table[:, :, 0].sum(1).expand(b, -1, -1)
         for level in range(1, table.shape[2]):
             step = table[:, :, level] - table[:, :, 0]
-            h = h + torch.einsum("bgo,gow->bgw", (state == level).to(step), step)
+            h = h + self._spread((state == level).to(step), step)
         if self.d:
             own = self.states[torch.arange(self.d, device=x.device), x]  # (b, d, width)
             h = torch.cat([h, own], dim=1)
@@ -167,6 +167,12 @@ class CodeTransformer(nn.Module):
             h = block(h)
         return self.leave(h)
 
+    def _spread(self, has: Tensor, step: Tensor) -> Tensor:
+        """has (b, g, together), of 0 and 1, times step (g, together, width): (b, g, width)."""
+        if has.is_cuda and self.together == 1:
+            return spread_alone(has, step)
+        return torch.einsum("bgo,gow->bgw", has, step)
+
     def forward(self, x2: Tensor, x: Tensor, t: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Corrections (b, d2) and (b, d, k)."""
         return self.head(self.latent(x2, x, t, condition))
@@ -175,6 +181,20 @@ class CodeTransformer(nn.Module):
     def pooled(latent: Tensor) -> Tensor:
         """One vector a subject (b, width): the mean token."""
         return latent.mean(dim=1)
+
+
+# Where a group is one place its product is an outer or inner product of vectors, read and written by itself. Here it is
+# elementwise work, which a compiler fuses with what stands beside it. A CPU keeps the other sums, bit for bit.
+
+
+def spread_alone(has: Tensor, step: Tensor) -> Tensor:
+    """has (b, g, 1) times step (g, 1, width): (b, g, width)."""
+    return has * step[:, 0]
+
+
+def read_alone(latent: Tensor, out: Tensor) -> Tensor:
+    """latent (b, g, width) times out (g, 1, width), summed over the width: (b, g, 1)."""
+    return (latent * out[:, 0]).sum(dim=-1, keepdim=True)
 
 
 class TokenHead(nn.Module):
@@ -190,7 +210,9 @@ class TokenHead(nn.Module):
 
     def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """latent (b, tokens, width)."""
-        two = torch.einsum("bgw,gow->bgo", latent[:, : self.groups], self.out2) + self.bias2
+        flags, alone = latent[:, : self.groups], latent.is_cuda and self.out2.shape[1] == 1
+        two = read_alone(flags, self.out2) if alone else torch.einsum("bgw,gow->bgo", flags, self.out2)
+        two = two + self.bias2
         more = torch.einsum("bdw,dkw->bdk", latent[:, self.groups :], self.out) + self.bias
         return two.flatten(1)[:, : self.d2], more
 
@@ -212,14 +234,31 @@ class AttentionBlock(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """h (b, m, width)."""
         b, m, width = h.shape
-        q, k, v = self.qkv(self.norm1(h)).chunk(3, dim=-1)
-        if self.project is not None:
-            k, v = self.project[0] @ k, self.project[1] @ v  # (b, rank, width)
+        if self.project is not None and h.is_cuda:
+            q, k, v = self.projected(self.norm1(h), self.project)
+        else:
+            q, k, v = self.qkv(self.norm1(h)).chunk(3, dim=-1)
+            if self.project is not None:
+                k, v = self.project[0] @ k, self.project[1] @ v  # (b, rank, width)
         q, k, v = (a.reshape(b, -1, self.heads, width // self.heads).transpose(1, 2) for a in (q, k, v))
         rate = self.dropout if self.training else 0.0
         mixed = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=rate)
         h = h + self.mix(mixed.transpose(1, 2).reshape(b, m, width))
         return h + self.mlp(self.norm2(h))
+
+    def projected(self, x: Tensor, project: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of all tokens x (b, m, width), keys and values of those they are projected to (b, rank, width).
+
+        project: P (2, rank, m), of keys and of values. P (x W + c) = (P x) W + (P 1) c: keys and values of all tokens
+        are never made. A CPU keeps the other order, bit for bit.
+        """
+        w, c = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
+        queries = nn.functional.linear(x, w[0], c[0])
+        few = torch.bmm(project.flatten(0, 1).to(queries.dtype).expand(len(x), -1, -1), x.to(queries.dtype))
+        keys, values = few.chunk(2, dim=1)
+        ones = project.sum(dim=2)[..., None]  # (2, rank, 1)
+        keys = nn.functional.linear(keys, w[1]) + ones[0] * c[1]
+        return queries, keys, nn.functional.linear(values, w[2]) + ones[1] * c[2]
 
 
 class LatentDenoiser(nn.Module):

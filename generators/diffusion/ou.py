@@ -24,7 +24,7 @@ from generators.diffusion.ou_nets import NETS, PublishedEps, ResidualEps, eps_lo
 from generators.diffusion.process import OU_GRIDS, ou_grid
 from generators.diffusion.sampling import OU_SAMPLERS
 from generators.encode import Matrix
-from generators.training import build, device, train, weights_of, with_weights
+from generators.training import build, device, dice_on, train, weights_of, with_weights
 
 BATCH = 4_096  # subjects sampled at once
 LEAST_BINARY_SPREAD = 0.3  # a rare flag divided by its own sd is a spike that the noise at time T does not cover
@@ -126,7 +126,7 @@ class OU(Generator):
         rng = np.random.default_rng(seed)
         y = classes(n, self.sizes_[1:].sum() / self.sizes_.sum(), self.target_, given, rng) == 1
         group = self._groups(y, rng)
-        dice = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        dice = dice_on(device(), int(rng.integers(2**62)))
         x = np.zeros((n, self.view_.features[-1].stop), np.float32)
         for name, learned in self.learned_.items():
             rows = np.arange(n) if name == "all" else np.flatnonzero(group == int(name))
@@ -178,7 +178,7 @@ class OU(Generator):
                     return told
                 return guided(told, net(x, k, torch.full_like(label, learned["groups"])), self.cfg)
 
-            noise = torch.randn((len(part), d), generator=dice).to(at)
+            noise = torch.randn((len(part), d), generator=dice, device=at)
             drawn = OU_SAMPLERS[self.sampler](eps, noise, grid[visited], bounds=(low, high), dice=dice)
             parts.append(drawn.cpu().numpy())
         return np.concatenate(parts) * learned["spread"] + learned["center"]

@@ -1,4 +1,4 @@
-"""Samplers: free functions over a denoiser."""
+"""Samplers: free functions over a denoiser. Random numbers are drawn where x lies: `dice` is on its device."""
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -18,7 +18,7 @@ Bounds = tuple[Tensor, Tensor] | None
 # highest x0 per feature, (d,) or (b, d); a predicted x0 beyond them is clipped and eps follows it.
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def ou_ancestral(eps: Denoiser, x: Tensor, times: np.ndarray, *, bounds: Bounds, dice: torch.Generator) -> Tensor:
     """Draw from the exact reverse kernel at every step; no noise at the last.
 
@@ -28,11 +28,11 @@ def ou_ancestral(eps: Denoiser, x: Tensor, times: np.ndarray, *, bounds: Bounds,
         scale, weight, sigma = ou_reverse(t, to)
         x = scale * (x - weight * _bounded(eps, x, t, bounds))
         if sigma > 0:
-            x = x + sigma * torch.randn(x.shape, generator=dice).to(x)
+            x = x + sigma * torch.randn(x.shape, generator=dice, device=x.device).to(x)
     return x
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def ou_ddim(eps: Denoiser, x: Tensor, times: np.ndarray, *, bounds: Bounds, dice: torch.Generator) -> Tensor:
     """DDIM (Song et al. 2021, eta = 0): gamma(t') x0 + beta(t') eps, without noise.
 
@@ -44,7 +44,7 @@ def ou_ddim(eps: Denoiser, x: Tensor, times: np.ndarray, *, bounds: Bounds, dice
     return x
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def ou_heun(eps: Denoiser, x: Tensor, times: np.ndarray, *, bounds: Bounds, dice: torch.Generator) -> Tensor:
     """Heun's method on the same ODE: two predictions a step, one at the last, where the slope at time 0 is unknown."""
     for t, to in _steps(times):
@@ -79,7 +79,7 @@ def _bounded(eps: Denoiser, x: Tensor, t: float, bounds: Bounds) -> Tensor:
 # --- variance-preserving by its log signal-to-noise ratio ---
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def ddpm_ancestral(predict: Denoiser, z: Tensor, lams: np.ndarray, *, v: float, dice: torch.Generator) -> Tensor:
     """Run a variance-preserving chain from z (b, d) along rising lambdas; gives x (b, d).
 

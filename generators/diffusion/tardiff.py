@@ -10,6 +10,7 @@ gradient of the other's part of train; and the scale of guidance is relative to 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
@@ -39,7 +40,7 @@ from generators.diffusion.process import beta, gamma, ou_reverse
 from generators.diffusion.signals import Signals
 from generators.diffusion.timesnet import main_frequencies
 from generators.diffusion.unet import UNet
-from generators.training import build, device, train, weights_of, with_weights
+from generators.training import build, device, dice_on, train, weights_of, with_weights
 
 BATCH = {"cpu": 128, "cuda": 4_096}  # subjects sampled at once: few where caches are small
 LONGEST = 64  # places of the U-Net's finest level; a longer signal is folded
@@ -58,7 +59,7 @@ def betas(steps: int, low: float = 5e-4, high: float = 0.1) -> np.ndarray:
 
 def evenly(steps: int, n: int, dice: torch.Generator) -> Tensor:
     """n steps (n,) of a grid, one from each n-th of it: every batch sees the whole chain, so that losses vary less."""
-    shares = (torch.arange(n) + torch.rand(n, generator=dice, device=dice.device).cpu()) / n
+    shares = (torch.arange(n, device=dice.device) + torch.rand(n, generator=dice, device=dice.device)) / n
     return (shares * steps).long().clamp(max=steps - 1)
 
 
@@ -72,6 +73,18 @@ def against(s: Tensor, axis: int) -> Tensor:
     itself = torch.eye(s.shape[-1], dtype=torch.bool, device=s.device)
     others = s[..., None, :].masked_fill(itself, -torch.inf).logsumexp(dim=-1)
     return (s - others).movedim(-1, axis)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of signals, on one device, shaped as `Signals.center`: whether a feature has two values, the low
+    and the high one, whether it is constant over the length; and each class's log-odds of the high one (2, c, l)."""
+
+    two: Tensor
+    low: Tensor
+    high: Tensor
+    still: Tensor
+    odds: Tensor
 
 
 class TarDiff(Generator):
@@ -192,10 +205,10 @@ class TarDiff(Generator):
         guides = self._guides(self.guide_net, self.guide_set) if guided and self.guidance_scale else []
         guides = [g.to(at) for g in guides]
         bounds = tuple(torch.from_numpy(b).to(at) for b in (self.low_, self.high_))
-        dice = torch.Generator().manual_seed(seed)
+        dice = dice_on(at, seed)
         parts = []
         for part in torch.from_numpy(y).split(BATCH[at.type]):
-            noise = torch.randn((len(part), *self.low_.shape), generator=dice).to(at)
+            noise = torch.randn((len(part), *self.low_.shape), generator=dice, device=at)
             parts.append(self._reverse(net, noise, part.to(at), bounds, guides, dice).cpu().numpy())
         return np.concatenate(parts)
 
@@ -205,41 +218,44 @@ class TarDiff(Generator):
         dice: torch.Generator,
     ) -> Tensor:  # fmt: skip
         """The chain from noise x (b, c, l) to time 0; the mean of every step but the last is moved by w J."""
-        times = self._times()
+        times, known = self._times(), self._known(x.device)
         steps = np.unique(np.round(np.linspace(0, self.grid - 1, min(self.sample_steps, self.grid))).astype(int))
         chain = [0.0, *times[steps].tolist()]
         for k in range(len(chain) - 1, 0, -1):
             t, to = chain[k], chain[k - 1]
             g, b = float(gamma(t)), float(beta(t))
             out = net(x, x.new_full((len(x),), (steps[k - 1] + 1) / self.grid), y)
-            x0 = self._clean(out, x, y, g, b).clamp(*bounds)
+            x0 = self._clean(out, x, y, g, b, known).clamp(*bounds)
             scale, weight, sigma = ou_reverse(t, to)
             move = self._move(guides, x, x0, y, t, to, sigma) if guides and to > 0 else None
             if self.sampler == "ddim":
                 x = float(gamma(to)) * x0 + float(beta(to)) * (x - g * x0) / b
             else:
-                x0 = self._decided(x0, dice) if to > 0 else x0
-                x = scale * (x - weight * (x - g * x0) / b) + sigma * torch.randn(x.shape, generator=dice).to(x)
+                x0 = self._decided(x0, dice, known) if to > 0 else x0
+                noise = torch.randn(x.shape, generator=dice, device=x.device).to(x)
+                x = scale * (x - weight * (x - g * x0) / b) + sigma * noise
             x = x if move is None else x + move
         return x
 
-    def _clean(self, out: Tensor, x: Tensor, y: Tensor, g: float, b: float) -> Tensor:
+    def _known(self, at: torch.device) -> Known:
+        return Known(*(torch.from_numpy(v).to(at) for v in (*self.signals_.values(), self.still_, self.odds_)))
+
+    def _clean(self, out: Tensor, x: Tensor, y: Tensor, g: float, b: float, known: Known) -> Tensor:
         """x0 as the network's output says of x, of classes y, signal g = gamma(t) and noise b = beta(t)."""
         if self.predict == "eps":
             return (x - b * out) / g
-        two, low, high = (torch.from_numpy(v).to(x.device) for v in self.signals_.values())
-        return torch.where(two, low + (high - low) * self._logit(out, x, y, g, b).sigmoid(), g * x - b * out)
+        chance = self._logit(out, x, y, g, b, known).sigmoid()
+        return torch.where(known.two, known.low + (known.high - known.low) * chance, g * x - b * out)
 
-    def _decided(self, x0: Tensor, dice: torch.Generator) -> Tensor:
+    def _decided(self, x0: Tensor, dice: torch.Generator, known: Known) -> Tensor:
         """x0 with one of its two values, drawn by what is expected of it, where a feature is a flag, a level or a mask:
         the step's kernel is then exact for each of them, however long the step. Of a category one level is drawn; what
         is constant over the length is drawn once for all of it."""
         if self.predict == "eps":
             return x0
-        two, low, high, still = (torch.from_numpy(v).to(x0.device) for v in (*self.signals_.values(), self.still_))
-        chance = (x0 - low) / (high - low)
-        u = torch.rand(x0.shape, generator=dice).to(x0)
-        u = torch.where(still, u[:, :, :1], u)
+        chance = (x0 - known.low) / (known.high - known.low)
+        u = torch.rand(x0.shape, generator=dice, device=x0.device).to(x0)
+        u = torch.where(known.still, u[:, :, :1], u)
         drawn = u < chance
         axis = self._axis()
         for start, end in self.levels_:
@@ -247,18 +263,20 @@ class TarDiff(Generator):
             top = (share / share.sum(dim=axis, keepdim=True).clamp(min=1e-12)).cumsum(dim=axis)
             level = (u.narrow(axis, start, 1) >= top).sum(dim=axis, keepdim=True).clamp(max=end - start - 1)
             of_it.zero_().scatter_(axis, level, True)
-        return torch.where(two, torch.where(drawn, high, low), x0)
+        return torch.where(known.two, torch.where(drawn, known.high, known.low), x0)
 
-    def _logit(self, out: Tensor, x: Tensor, y: Tensor, g: float | Tensor, b: float | Tensor) -> Tensor:
+    def _logit(
+        self, out: Tensor, x: Tensor, y: Tensor, g: float | Tensor, b: float | Tensor, known: Known
+    ) -> Tensor:  # fmt: skip
         """Log-odds that a feature of two values has the high one, by Bayes: its class's, its context's and its own.
 
         What is constant over the length has the evidence of all its places; a level has it against the other levels'.
         """
-        _, low, high, still = (torch.from_numpy(v).to(x.device) for v in (*self.signals_.values(), self.still_))
+        low, high, still = known.low, known.high, known.still
         own = g * (high - low) * (x - g * (high + low) / 2) / b**2
         own = torch.where(still, own.sum(dim=2, keepdim=True), own)
         out = torch.where(still, out.mean(dim=2, keepdim=True), out)
-        odds = torch.from_numpy(self.odds_).to(x.device)[y]
+        odds = known.odds[y]
         logit, weight = odds + own, nn.functional.logsigmoid(odds) + own
         for start, end in self.levels_:
             level = (self._axis(), start, end - start)
@@ -296,9 +314,8 @@ class TarDiff(Generator):
         return Corrected(unet(beside=c), self.moments_, gamma(times), beta(times), ~two)
 
     def _train(self, x: np.ndarray, y: np.ndarray, seed: int, log: Log) -> dict[str, np.ndarray]:
-        times = self._times()
-        g, b = (torch.from_numpy(v.astype(np.float32)) for v in (gamma(times), beta(times)))
-        two, low, high = (torch.from_numpy(v).to(device()) for v in self.signals_.values())
+        times, known = self._times(), self._known(device())
+        g, b = (torch.from_numpy(v.astype(np.float32)).to(device()) for v in (gamma(times), beta(times)))
 
         def loss(net: nn.Module, rows: tuple[Tensor, ...], dice: torch.Generator) -> Tensor:
             x0, label = rows
@@ -310,8 +327,9 @@ class TarDiff(Generator):
             gap = out - (noise if self.predict == "eps" else g_k * noise - b_k * x0)
             each = gap.abs() if self.loss == "l1" else gap.square()
             if self.predict == "v":
-                logit, is_high = self._logit(out, x, label, g_k, b_k), (x0 > (low + high) / 2).to(x0)
-                each = torch.where(two, binary_cross_entropy_with_logits(logit, is_high, reduction="none"), each)
+                logit = self._logit(out, x, label, g_k, b_k, known)
+                is_high = (x0 > (known.low + known.high) / 2).to(x0)
+                each = torch.where(known.two, binary_cross_entropy_with_logits(logit, is_high, reduction="none"), each)
             return each.mean()
 
         sizes = np.bincount(y, minlength=2)

@@ -4,11 +4,15 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from typing import Any
 
 PURPOSES = ("split", "inner", "score", "tune", "fit", "sample", "minority", "guidance", "export")
 STATUSES = ("done", "failed", "timeout", "skipped")
+APART = ("label", "source", "untuned_of")  # what no key's hash reads
+IF_ANY = ("conditions", "prompts", "at_sample")  # what it reads where they are not empty
+canonical = json.JSONEncoder(sort_keys=True).encode
 
 
 @dataclass(frozen=True)
@@ -40,18 +44,17 @@ class Cell:
     at_sample: str = ""
     untuned_of: str = ""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Readable, and a hash of all that decides the result; a file name.
 
         >>> Cell("sim-ehr", "sim-ehr", "d1", "random", "ou", "ou", "1", "{}", 0).key.rpartition(".")[0]
         'sim-ehr.ou.r0'
         """
-        absent = {k for k in ("conditions", "prompts", "at_sample") if not getattr(self, k)}
-        decides = {k: v for k, v in asdict(self).items() if k not in {"label", "source", "untuned_of", *absent}}
-        return self._file_name(self.label, decides)
+        read = (k for k in self.__dataclass_fields__ if k not in APART)
+        return self._file_name(self.label, {k: v for k in read if (v := getattr(self, k)) or k not in IF_ANY})
 
-    @property
+    @cached_property
     def fit_key(self) -> str:
         """As `key`, of all that decides the fit: cells that differ only in how they sample have the same one.
 
@@ -71,7 +74,7 @@ class Cell:
         """Whether a study looks for its parameters."""
         return bool(self.tune) and "from" not in json.loads(self.tune)
 
-    @property
+    @cached_property
     def study(self) -> "Cell":
         """The cell whose key names the study that tunes this one: of this replicate, or of replicate 0 for all."""
         shared = json.loads(self.tune).get("per") == "dataset"
@@ -87,9 +90,8 @@ class Cell:
         return json.dumps({k: v for k, v in json.loads(self.params).items() if k not in later}, sort_keys=True)
 
     def _file_name(self, name: str, decides: Mapping[str, Any]) -> str:
-        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:10]
-        readable = re.sub(r"[^A-Za-z0-9-]+", "-", self.dataset).strip("-")
-        return f"{readable}.{re.sub(r'[^A-Za-z0-9-]+', '-', name)}.r{self.replicate}.{digest}"
+        digest = hashlib.sha256(canonical(decides).encode()).hexdigest()[:10]
+        return f"{_readable(self.dataset).strip('-')}.{_readable(name)}.r{self.replicate}.{digest}"
 
     def seed(self, purpose: str) -> int:
         """A seed for one purpose.
@@ -109,6 +111,12 @@ class Cell:
     def read(cls, saved: Mapping[str, Any]) -> "Cell":
         """A cell from what `asdict` wrote."""
         return cls(**saved)
+
+
+@cache
+def _readable(name: str) -> str:
+    """A name as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9-]+", "-", name)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,29 +20,49 @@ if TYPE_CHECKING:
 UP_TO_SAMPLING = ("start", "load", "split", "tune", "reload", "fit", "sample", "minority")
 
 
-def records(suite: Suite, store: Store, data_dir: Path | None) -> list[tuple[Any, Any, Record | None]]:
-    """Every cell of a suite with its source and record: the stored one, a skip where it cannot run here, or None."""
+def records(
+    suite: Suite, store: Store, data_dir: Path | None, *, scores: bool = True
+) -> list[tuple[Any, Any, Record | None]]:
+    """Every cell of a suite with its source and record: the stored one, a skip where it cannot run here, or None.
+
+    scores: with the records' scores, which take most of the time that reading takes.
+    """
     from bench.cell import Fault
 
-    out = []
+    here = set(store.keys(""))
+    out: list[tuple[Any, Any, Record | None]] = []
     for cell, source, why_not in cells(suite, data_dir):
-        record = Record(cell, "skipped", Fault("", "", why_not)) if why_not else store.record(cell.key)
+        if why_not:
+            record: Record | None = Record(cell, "skipped", Fault("", "", why_not))
+        else:
+            record = store.record(cell.key, scores=scores) if cell.key in here else None
         out.append((cell, source, record))
     return out
 
 
 def frame(found: Sequence[tuple[Any, Any, Record | None]], metric_names: list[str]) -> pd.DataFrame:
     """The frame of leaderboards/__init__.py; a cell without a record is "missing"."""
-    import pandas as pd
+    from leaderboards.scores import frame_of
 
-    from leaderboards import COLUMNS
+    return frame_of(list(_cells(found, metric_names)))
 
-    rows = []
+
+def _cells(found: Sequence[tuple[Any, Any, Record | None]], metric_names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    """Cells as leaderboards/scores.py takes them."""
     first: dict[str, str] = {}
+    asked: dict[str, bool] = {}
     for cell, source, record in found:
         row = generators.find(cell.generator)
         facts = record.facts if record else {}
-        common = {
+        scores = {}
+        for name, score in (record.scores if record else {}).items():
+            if name not in asked:
+                asked[name] = name.split("/")[0] in metric_names
+            if asked[name]:
+                value = score.get("value")
+                known = value is not None and value == value  # NaN is none
+                scores[name] = (value, score.get("se")) if known else score.get("undefined", "")
+        yield {
             "dataset": cell.dataset,
             "shape": source.row.shape,
             "subset": facts.get("subset", ""),
@@ -57,17 +77,8 @@ def frame(found: Sequence[tuple[Any, Any, Record | None]], metric_names: list[st
             "reason": record.reason if record else "not run yet",
             "n_train": facts.get("n_train"),
             "n_holdout": facts.get("n_holdout"),
+            "scores": scores,
         }
-        empty = {"metric": "", "value": None, "se": None, "undefined": ""}
-        scores = [
-            {"metric": name, "value": s.get("value"), "se": s.get("se"), "undefined": s.get("undefined", "")}
-            for name, s in (record.scores if record else {}).items()
-            if name.split("/")[0] in metric_names
-        ]
-        rows += [{**common, **s} for s in scores or [empty]]
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    numbers = ["value", "se", "n_train", "n_holdout"]
-    return table.astype(dict.fromkeys(numbers, float))
 
 
 def spent(cell: Cell, store: Store) -> tuple[dict[str, dict[str, float]], bool]:
@@ -124,9 +135,10 @@ def write_boards(suite: Suite, store: Store, data_dir: Path | None) -> dict[str,
     from leaderboards import render
 
     found = records(suite, store, data_dir)
-    made = texts(scores_text(suite, found))
-    paths = {name: store.save_board(suite.name, name, text) for name, text in made.items()}
-    return paths | {"cost.md": store.save_board(suite.name, "cost.md", render.costs(cost_frame(found, store)))}
+    scores, costs = scores_text(suite, found), render.costs(cost_frame(found, store))
+    del found  # a long suite's records take gigabytes
+    made = {**texts(scores), "cost.md": costs}
+    return {name: store.save_board(suite.name, name, text) for name, text in made.items()}
 
 
 def scores_text(suite: Suite, found: Sequence[tuple[Any, Any, Record | None]]) -> str:
@@ -134,7 +146,7 @@ def scores_text(suite: Suite, found: Sequence[tuple[Any, Any, Record | None]]) -
     from leaderboards import scores
 
     about = {"suite": suite.name, "title": f"Board: {suite.name}", "about": suite.about}
-    return scores.to_text(frame(found, suite.metric_names), **about)
+    return scores.text_of(_cells(found, suite.metric_names), **about)
 
 
 def texts(scores: str) -> dict[str, str]:

@@ -75,8 +75,8 @@ def runs(suite: Suite, store: Store, data_dir: Path | None, boards: Mapping[str,
 
 def _parent(board: Board, members: list[Member], suite: Suite, store: Store) -> Run:
     cell, source, _ = members[0]
-    frame = board.frame
-    rows = frame[(frame["dataset"] == cell.dataset) & (frame["generator"] == cell.label)]
+    rows = board.by_name[cell.dataset]
+    rows = rows[rows["generator"] == cell.label]
     metrics: dict[str, float] = {}
     for metric in KEY:
         key = (cell.dataset, cell.label, metric)

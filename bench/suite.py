@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 import generators
 import metrics
 from bench.ask import prompts_of
-from bench.cell import Cell
+from bench.cell import Cell, canonical
 from bench.datasets import open_dataset
 from bench.datasets.name import base
 from bench.datasets.own import first_fault, read_toml
@@ -236,43 +236,53 @@ def _check_tuning(tune: Tune) -> None:
 def cells(suite: Suite, data_dir: Path | None) -> Iterator[tuple[Cell, Source, str]]:
     """Every cell of a suite with its dataset and, where it cannot run here, the reason; dataset by dataset."""
     reused = Tuned.find(suite.tune.reuse) if suite.tune and suite.tune.reuse else None
+    searched = canonical(suite.tune.plan) if suite.tune else ""
+    untuned = suite.tune is not None and suite.tune.untuned
+    rows = [(generators.find(gen.name), _said(gen)) for gen in suite.generators]
     for use in suite.datasets:
         source = open_dataset(use.name, data_dir)
         absent = source.absence() or ""
-        identity = "" if absent else source.identity
-        prompts = _prompts(use)
-        conditions = json.dumps([dict.fromkeys(c, True) for c in use.conditions]) if use.conditions else ""
+        where: dict[str, Any] = {
+            "dataset": str(source.name),
+            "source": use.name,
+            "data": "" if absent else source.identity,
+            "split": use.split,
+            "samples": suite.samples,
+            "threads": suite.threads,
+            "conditions": json.dumps([dict.fromkeys(c, True) for c in use.conditions]) if use.conditions else "",
+            "prompts": _prompts(use),
+        }
+        here = [
+            (where | said, suite.tune is not None and _tunable(row), absent or _impossible(row, source))
+            for row, said in rows
+            if not suite.native or source.row.shape in row.native
+        ]
         for replicate in range(suite.replicates):
-            for gen in suite.generators:
-                row = generators.find(gen.name)
-                if suite.native and source.row.shape not in row.native:
-                    continue
-                later = [p for p in sorted(gen.params) if p in generators.at_sample(gen.name)]
-                tuned = suite.tune is not None and row.family != "reference" and generators.tunable(gen.name)
-                cell = Cell(
-                    dataset=str(source.name),
-                    source=use.name,
-                    data=identity,
-                    split=use.split,
-                    generator=gen.name,
-                    label=gen.label or gen.name,
-                    version=generators.version(gen.name),
-                    params=json.dumps(gen.params, sort_keys=True),
-                    replicate=replicate,
-                    samples=suite.samples,
-                    threads=suite.threads,
-                    conditions=conditions,
-                    prompts=prompts,
-                    at_sample=json.dumps(later) if later else "",
-                )
-                why_not = absent or _impossible(row, source)
-                if tuned and suite.tune:
-                    plan = suite.tune.plan if reused is None else reused.plan(cell)
-                    yield replace(cell, tune=json.dumps(plan, sort_keys=True)), source, why_not
-                if not tuned or not suite.tune:
+            for said, tuned, why_not in here:
+                cell = Cell(**said, replicate=replicate)
+                if not tuned:
                     yield cell, source, why_not
-                elif suite.tune.untuned:
+                    continue
+                plan = searched if reused is None else canonical(reused.plan(cell))
+                yield replace(cell, tune=plan), source, why_not
+                if untuned:
                     yield replace(cell, label=cell.label + UNTUNED, untuned_of=cell.label), source, why_not
+
+
+def _said(gen: GeneratorUse) -> dict[str, Any]:
+    """What a suite's line on a generator says of its cells."""
+    later = [p for p in sorted(gen.params) if p in generators.at_sample(gen.name)]
+    return {
+        "generator": gen.name,
+        "label": gen.label or gen.name,
+        "version": generators.version(gen.name),
+        "params": canonical(gen.params),
+        "at_sample": json.dumps(later) if later else "",
+    }
+
+
+def _tunable(row: generators.Row) -> bool:
+    return row.family != "reference" and generators.tunable(row.name)
 
 
 def _prompts(use: DatasetUse) -> str:

@@ -31,16 +31,59 @@ class Board:
         """One row per cell: dataset, generator, replicate, status, reason and what is known of both."""
         return self.frame.drop_duplicates(["dataset", "generator", "replicate"])
 
+    @cached_property
+    def datasets(self) -> list[str]:
+        """Names, in frame order."""
+        return list(self.frame["dataset"].unique())
+
+    @cached_property
+    def generators(self) -> list[str]:
+        """Names, in frame order."""
+        return list(self.frame["generator"].unique())
+
+    @cached_property
+    def by_name(self) -> dict[str, pd.DataFrame]:
+        """Dataset -> its rows of the frame."""
+        return dict(iter(self.frame.groupby("dataset", sort=False)))
+
+    @cached_property
+    def cells_of(self) -> dict[str, pd.DataFrame]:
+        """Generator -> its rows of `cells`."""
+        return dict(iter(self.cells.groupby("generator", sort=False)))
+
+    @cached_property
+    def statuses(self) -> dict[tuple[str, str], list[str]]:
+        """(dataset, generator) -> how each of its cells ended."""
+        return {key: list(s) for key, s in self.cells.groupby(["dataset", "generator"], sort=False)["status"]}
+
+    def of_shape(self, shape: str) -> "Board":
+        """What ranks generators on the datasets of one shape; scores are taken from this board, not from its frame,
+        which has cells alone."""
+        part = Board(self.cells[self.cells["shape"] == shape])
+        for name in ("cells", "normalised", "each"):
+            table = getattr(self, name)
+            vars(part)[name] = table[table["dataset"].isin(part.datasets)]
+        return part
+
+    def off(self, dataset: str, generator: str) -> str:
+        """How the first cell of a generator on a dataset that is not done ended; "" where all are done."""
+        return next((s for s in self.statuses[dataset, generator] if s != "done"), "")
+
     def whole(self, dataset: str, generator: str) -> bool:
         """Whether every cell of a generator on a dataset is done."""
-        mine = self.cells[(self.cells["dataset"] == dataset) & (self.cells["generator"] == generator)]
-        return not mine.empty and bool((mine["status"] == "done").all())
+        return (dataset, generator) in self.statuses and not self.off(dataset, generator)
 
     def shared_study(self, dataset: str, generator: str) -> bool:
         """Whether several replicates have the parameters that a study of the first one found: its train holds holdout
         rows of the others, so that they stand in no paired interval."""
-        mine = self.cells[(self.cells["dataset"] == dataset) & (self.cells["generator"] == generator)]
-        return len(mine) > 1 and any(t and t["per"] == "dataset" for t in mine["tuning"])
+        return (dataset, generator) in self._shared
+
+    @cached_property
+    def _shared(self) -> set[tuple[str, str]]:
+        tuned = self.cells[self.cells["tuning"].notna()]
+        names = zip(tuned["dataset"], tuned["generator"], tuned["tuning"], strict=True)
+        shared = {(d, g) for d, g, tuning in names if tuning and tuning["per"] == "dataset"}
+        return {key for key in shared if len(self.statuses[key]) > 1}
 
     @cached_property
     def unranked(self) -> pd.Series:
@@ -60,13 +103,19 @@ class Board:
         return dict(zip(known.index, zip(known["mean"], known["se"], strict=True), strict=True))
 
     @cached_property
+    def halves(self) -> dict[tuple[str, str, str], float]:
+        """(dataset, generator, metric) -> half the width of its interval, NaN where that is not known; as `means`."""
+        known = self.summary[self.summary["mean"].notna()]
+        return dict(zip(known.index, known["mean"] - known["low"], strict=True))
+
+    @cached_property
     def scales(self) -> pd.DataFrame:
         """floor, ceiling, resolution and usable of every ranked score; index (dataset, metric).
 
         resolution = |ceiling − floor| / standard error of the ceiling, 0 where the floor is no worse than the ceiling.
         """
         rows = {}
-        for dataset in self.frame["dataset"].unique():
+        for dataset in self.datasets:
             for metric in METRICS.values():
                 scale = self._scale(dataset, metric.name) if metric.ranked else None
                 if scale is not None:
@@ -114,12 +163,13 @@ class Board:
         A family mean with a gap (a cell that is not done, a score undefined where another generator has one) has no
         value and ranks last; `gap` says why. Unranked rows have no rank. Index: generator; columns: (family, field).
         """
-        generators = list(dict.fromkeys(self.frame["generator"]))
-        unranked = self.unranked.reindex(generators)
+        unranked = self.unranked.reindex(self.generators)
         columns: dict[tuple[str, str], pd.Series] = {}
         for family in FAMILIES:
             here = self.by_dataset[self.by_dataset["family"] == family]
-            found = pd.DataFrame.from_dict({g: _mean(here[here["generator"] == g]) for g in generators}, orient="index")
+            mine = dict(iter(here.groupby("generator", sort=False)))
+            means = {g: _mean(mine.get(g, here[:0])) for g in self.generators}
+            found = pd.DataFrame.from_dict(means, orient="index")
             ranks = found["mean"].where(~unranked).rank(ascending=False, method="min")
             found["rank"] = ranks.where(ranks.notna() | unranked, float((~unranked).sum()))
             columns |= {(family, field): found[field] for field in found.columns}
@@ -145,14 +195,12 @@ class Board:
         asked = self.normalised[names].drop_duplicates().groupby(names[:2], sort=False)["metric"].agg(set)
         known = self.normalised[self.normalised["value"].notna()]
         held = known.groupby(["dataset", "generator", "metric"])["replicate"].nunique().to_dict()
-        states = {key: list(s) for key, s in self.cells.groupby(["dataset", "generator"])["status"]}
-        generators = list(dict.fromkeys(self.frame["generator"]))
         gaps = {}
         for (family, dataset), metrics in asked.items():
-            for g in generators:
-                mine = states.get((dataset, g), [])
-                off = next((s for s in mine if s != "done"), "" if mine else "not run")
-                lacks = sorted(m for m in metrics if held.get((dataset, g, m), 0) < len(mine))
+            for g in self.generators:
+                many = len(self.statuses.get((dataset, g), ()))
+                off = self.off(dataset, g) if many else "not run"
+                lacks = sorted(m for m in metrics if held.get((dataset, g, m), 0) < many)
                 why = off or (f"{lacks[0]} undefined" if lacks else "")
                 gaps[family, dataset, g] = f"{why} on {dataset}" if why else ""
         table = found.reindex(pd.MultiIndex.from_tuples(gaps, names=found.index.names) if gaps else found.index[:0])

@@ -31,7 +31,8 @@ def tables(board: Board, dataset: str) -> str:
     Rows: train alone, the controls, then each generator with positives added up to 5, 50, 100 and 200 % of what lacks
     for balance.
     """
-    frame = board.frame[(board.frame["dataset"] == dataset) & board.frame["metric"].str.startswith(NEEDED)]
+    frame = board.by_name[dataset]
+    frame = frame[frame["metric"].str.startswith(NEEDED)]
     values = frame[frame["value"].notna()]
     if set(NEEDED) - {m.partition("/")[0] for m in values["metric"]}:
         return ""

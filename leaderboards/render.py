@@ -1,6 +1,7 @@
 """A board as Markdown, CSV and JSON. The same frame gives the same bytes."""
 
 import json
+from collections.abc import Mapping
 from math import floor
 from typing import Any
 
@@ -8,7 +9,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from leaderboards import arms, rare, standing_tables, tuning
-from leaderboards.rank import FAMILIES, Board
+from leaderboards.rank import CELL, FAMILIES, Board
 from leaderboards.standing import Standing
 from leaderboards.words import fixed, many
 from metrics import METRICS
@@ -56,6 +57,8 @@ CONTROLS = {
 }
 NOT_DONE, SURE, SHAPES = "Not done", "How sure is this order", "By shape"
 FEW = 5  # replicates
+NO_SCORES = '\n "scores": [],'  # the one field of many rows, which json.dumps would indent slowly
+_flat = json.JSONEncoder(ensure_ascii=False, separators=(",\n   ", ": ")).encode
 STATUSES = ("done", "failed", "timeout", "skipped", "missing")
 HOW_TO_READ = """\
 Family means: 0 is the floor reference (`marginal` or `uniform`; for privacy `copycat`), 1 the ceiling (`copycat`; for
@@ -79,7 +82,7 @@ def sections(board: Board) -> dict[str, list[str]]:
     """What a board says, as Markdown by heading; under "" what stands first, and a heading for each dataset."""
     out = {"": [counts(board), _ranking(board), HOW_TO_READ], SURE: standing_tables.section(board)}
     out[SHAPES] = _shapes(board)
-    out |= {dataset: _dataset(board, dataset) for dataset in dict.fromkeys(board.frame["dataset"])}
+    out |= {dataset: _dataset(board, dataset) for dataset in board.datasets}
     out[NOT_DONE] = _not_done(board)
     return {name: texts for name, texts in out.items() if texts}
 
@@ -103,7 +106,7 @@ def as_json(board: Board, *, title: str, about: str = "") -> str:
         "title": title,
         "about": about,
         "ranking": ranking,
-        "scores": [{k: _number(v) for k, v in row.items()} for row in rows(board).to_dict("records")],
+        "scores": [],
         "tuning": [
             {**{k: cell[k] for k in ("dataset", "generator", "replicate")}, **_rounded(cell["tuning"])}
             for cell in board.cells.to_dict("records")
@@ -111,15 +114,18 @@ def as_json(board: Board, *, title: str, about: str = "") -> str:
         ],
         "not_done": off[["dataset", "generator", "replicate", "status", "reason"]].to_dict("records"),
     }
-    return json.dumps(out, indent=1, ensure_ascii=False) + "\n"
+    before, after = json.dumps(out, indent=1, ensure_ascii=False).split(NO_SCORES)
+    scores = [_flat({k: _number(v) for k, v in row.items()}) for row in rows(board).to_dict("records")]
+    laid_out = ",\n".join(f"  {{\n   {score[1:-1]}\n  }}" for score in scores)
+    return f"{before}{NO_SCORES[:-2]}\n{laid_out}\n ],{after}\n"
 
 
 def rows(board: Board) -> pd.DataFrame:
     """Every score's mean, interval, status, floor, ceiling, resolution and normalised value, as one table."""
-    first = board.frame.groupby(["dataset", "generator", "metric"], sort=False)
-    facts = first.agg(native=("native", "first"), reference=("reference", "first"))
-    facts["undefined"] = first["undefined"].agg(lambda u: next((r for r in u if r), ""))
-    facts["status"] = first["status"].agg(lambda s: next((x for x in s if x != "done"), "done"))
+    facts = board.frame.drop_duplicates(CELL).set_index(CELL)[["native", "reference"]]
+    for column, usual in (("undefined", ""), ("status", "done")):
+        other = board.frame[board.frame[column] != usual].drop_duplicates(CELL).set_index(CELL)[column]
+        facts[column] = other.reindex(facts.index).fillna(usual)
     table = facts.join(board.summary.drop(columns="se")).reset_index()
     table = table.merge(board.scales.drop(columns="usable"), how="left", on=["dataset", "metric"])
     width = table["ceiling"] - table["floor"]
@@ -164,7 +170,7 @@ def _ranking(board: Board) -> str:
     letters = {f: Standing(board, f).letters for f in FAMILIES}
     table = []
     for name in board.order:
-        mine = board.cells[board.cells["generator"] == name]
+        mine = board.cells_of[name]
         place = "" if pd.isna(places[name]) else f"{places[name]:.0f}"
         done = f"{(mine['status'] == 'done').sum()}/{len(mine)}"
         shown = [f"{family(board, name, f)} {letters[f].get(name, '')}".rstrip() for f in FAMILIES]
@@ -182,14 +188,12 @@ def _ranking(board: Board) -> str:
 
 def _shapes(board: Board) -> list[str]:
     """The ranking over the datasets of each shape, where there are several."""
-    frame = board.frame
-    names = frame.drop_duplicates("dataset").groupby("shape", sort=False)["dataset"].agg(list)
+    names = board.cells.drop_duplicates("dataset").groupby("shape", sort=False)["dataset"].agg(list)
     if len(names) < 2:
         return []
     parts = []
     for shape, datasets in names.items():
-        here = Board(frame[frame["shape"] == shape])
-        parts += [f"### {shape}", f"Over {', '.join(datasets)}.", _ranking(here)]
+        parts += [f"### {shape}", f"Over {', '.join(datasets)}.", _ranking(board.of_shape(shape))]
     return parts
 
 
@@ -214,54 +218,52 @@ def _dataset(board: Board, name: str) -> list[str]:
     known = {metric for dataset, _, metric in board.means if dataset == name}
     shown = [m for m in KEY if m in known]
     table = []
-    for generator in board.order:
-        mine = cells[cells["generator"] == generator]
-        if not mine.empty:
-            mark = "" if mine["native"].all() else " °"
-            table.append([_label(mine, mark), *(_cell(board, mine, m) for m in shown)])
+    mine = dict(iter(cells.groupby("generator", sort=False)))
+    for generator in (g for g in board.order if g in mine):
+        mark = "" if mine[generator]["native"].all() else " °"
+        table.append([_label(mine[generator], mark), *(_cell(board, name, generator, m) for m in shown)])
     heads = ["generator", *(_head(board, name, m) for m in shown)]
     text = tabulate(table, headers=heads, tablefmt="github", disable_numparse=True)
     facts_line = f"{'; '.join(facts)}. {_controls(board, done)}"
-    beside = [arms.tables(board, name), rare.tables(board, name) or _augmented(board, cells, known)]
-    beside += [_guidance(board, cells, known), tuning.tables(board, name)]
+    beside = [arms.tables(board, name), rare.tables(board, name) or _augmented(board, name, mine, known)]
+    beside += [_guidance(board, name, mine, known), tuning.tables(board, name)]
     return [facts_line, text, _weak(board, name, known), _unable(board, name), *beside]
 
 
-def _augmented(board: Board, cells: pd.DataFrame, known: set[str]) -> str:
-    """What positives gain a judge, drawn until balance, beside the controls that need no generator."""
+def _augmented(board: Board, name: str, mine: Mapping[str, pd.DataFrame], known: set[str]) -> str:
+    """What positives gain a judge, drawn until balance, beside the controls that need no generator.
+
+    mine: the cells of each generator on this dataset; known: metrics with a value there.
+    """
     shown = [m for m in AUGMENTED if m in known]
     table = []
     for generator in board.order:
-        mine = cells[cells["generator"] == generator]
-        done = not mine.empty and (mine["status"] == "done").all()
-        found = [_cell(board, mine, m) for m in shown] if done else []
+        found = [_cell(board, name, generator, m) for m in shown] if board.whole(name, generator) else []
         if any(v != "undefined" for v in found):
-            one = mine
-            table.append([_label(mine), *("–" if v == "undefined" else v for v in found)])
+            one = generator
+            table.append([_label(mine[generator]), *("–" if v == "undefined" else v for v in found)])
     if not table:
         return ""
     for control, text in FREE.items():
-        own = [_cell(board, one, m.replace("/100/", f"/{control}/")) if "/100/" in m else "–" for m in shown]
+        own = [_cell(board, name, one, m.replace("/100/", f"/{control}/")) if "/100/" in m else "–" for m in shown]
         table.append([f"*{text}*", *own])
     heads = ["gain of", *(f"{AUGMENTED[m]} ↑" for m in shown)]
     said = "Positives drawn until balance, added to train, or to synth (TSTR), against the same judge without them:"
     return said + "\n\n" + tabulate(table, heads, tablefmt="github", disable_numparse=True)
 
 
-def _guidance(board: Board, cells: pd.DataFrame, known: set[str]) -> str:
+def _guidance(board: Board, name: str, mine: Mapping[str, pd.DataFrame], known: set[str]) -> str:
     """Subjects drawn for conditions and for texts, where a suite asks for them; never part of a mean."""
-    asked = dict.fromkeys(m.partition("/")[2] for m in board.summary.index.get_level_values("metric") if m in known)
+    metrics = board.summary.index.get_level_values("metric").unique()
+    asked = dict.fromkeys(m.partition("/")[2] for m in metrics if m in known)
     conditions = [c for c in asked if c not in ("", "target") and f"condition_rate_score/{c}" in known]
     table, said = [], []
-    for generator in board.order:
-        mine = cells[cells["generator"] == generator]
-        if mine.empty:
-            continue
+    for generator in (g for g in board.order if g in mine):
         for condition in conditions:
-            found = [_cell(board, mine, f"{metric}/{condition}") for metric in CONDITION]
-            table.append([condition, _label(mine), *("–" if v == "undefined" else v for v in found)])
-        met, gain = (_cell(board, mine, m) for m in ("prompt_accuracy_score", "prompt_gain_score"))
-        if (mine["status"] == "done").all() and met != "undefined":
+            found = [_cell(board, name, generator, f"{metric}/{condition}") for metric in CONDITION]
+            table.append([condition, _label(mine[generator]), *("–" if v == "undefined" else v for v in found)])
+        met, gain = (_cell(board, name, generator, m) for m in ("prompt_accuracy_score", "prompt_gain_score"))
+        if board.whole(name, generator) and met != "undefined":
             said.append(f"`{generator}` meets {met} of what prompts say, {gain} more than with shuffled prompts.")
     parts = []
     if table:
@@ -286,26 +288,24 @@ def _head(board: Board, dataset: str, metric: str) -> str:
     return f"({text})" if row.ranked and not usable else text
 
 
-def _cell(board: Board, mine: pd.DataFrame, metric: str) -> str:
-    """One score of one generator on one dataset; mine: its cells there."""
-    off = mine.loc[mine["status"] != "done", "status"]
-    if len(off):
-        return off.iloc[0]
-    key = (mine["dataset"].iloc[0], mine["generator"].iloc[0], metric)
+def _cell(board: Board, dataset: str, generator: str, metric: str) -> str:
+    """One score of a generator that has cells on a dataset."""
+    off = board.off(dataset, generator)
+    if off:
+        return off
+    key = (dataset, generator, metric)
     if key not in board.means:
         return "undefined"
-    found = board.summary.loc[key]
+    mean, half = board.means[key][0], board.halves[key]
     places = DECIMALS.get(metric, 3)
-    half = "" if pd.isna(found["low"]) else f" ±{found['mean'] - found['low']:.{places}f}"
-    return f"{fixed(found['mean'], places)}{half}"
+    return fixed(mean, places) + ("" if pd.isna(half) else f" ±{half:.{places}f}")
 
 
 def _controls(board: Board, done: pd.DataFrame) -> str:
     """TRTR, which is the same for every generator."""
-    one = done[done["generator"] == done["generator"].iloc[0]]
-    where = (one["dataset"].iloc[0], one["generator"].iloc[0])
+    where = (done["dataset"].iloc[0], done["generator"].iloc[0])
     said = [
-        f"{text} {_cell(board, one, metric)}" for metric, text in CONTROLS.items() if (*where, metric) in board.means
+        f"{text} {_cell(board, *where, metric)}" for metric, text in CONTROLS.items() if (*where, metric) in board.means
     ]
     return f"Train itself: {', '.join(said)}." if said else ""
 
@@ -326,7 +326,8 @@ def _weak(board: Board, name: str, known: set[str]) -> str:
 
 def _unable(board: Board, name: str) -> str:
     """Downstream models that cannot judge here, even fitted on train."""
-    here = board.frame[(board.frame["dataset"] == name) & board.frame["undefined"].str.startswith("no judge here")]
+    rows = board.by_name[name]
+    here = rows[rows["undefined"].str.startswith("no judge here")]
     judges = ", ".join(sorted({m.split("/")[1] for m in here["metric"]}))
     return f"No judge in every replicate, so left out of means over judges there: {judges}." if judges else ""
 

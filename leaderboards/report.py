@@ -64,7 +64,7 @@ def _ranking(board: Board, standings: list[Standing], costs: pd.DataFrame) -> st
     places = board.places.rank(method="min")
     rows, kinds = [], []
     for g in board.order:
-        mine = board.cells[board.cells["generator"] == g]
+        mine = board.cells_of[g]
         row: list[Any] = ["" if pd.isna(places[g]) else f"{places[g]:.0f}", g]
         for family in FAMILIES:
             mean = board.families.loc[g, (family, "mean")]

@@ -4,8 +4,11 @@ One line per cell, so that a change of it can be read in a diff. Numbers have ei
 rendered from what the file holds, not from what was computed, and are the same bytes wherever that is done.
 """
 
+import gc
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ SCORE = ("metric", "value", "se", "undefined")
 CELL = tuple(c for c in COLUMNS if c not in SCORE)
 NUMBERS = ("value", "se", "n_train", "n_holdout")
 KEY = ("dataset", "generator", "replicate", "metric")
+Cell = Mapping[str, Any]  # the columns of CELL, and "scores": by metric (value, se), or why it is undefined
 
 
 class ScoresError(ValueError):
@@ -28,26 +32,54 @@ class ScoresError(ValueError):
 
 def to_text(frame: pd.DataFrame, **about: Any) -> str:
     """The file's text. frame: see leaderboards/__init__.py. about: further facts, such as suite and title."""
+    return text_of(_cells(frame), **about)
+
+
+def text_of(cells: Iterable[Cell], **about: Any) -> str:
+    """As `to_text`, of cells in the order of the frame."""
     head = {"format": FORMAT, **about}
-    lines = ",\n".join(json.dumps(cell, ensure_ascii=False) for cell in _cells(frame))
+    lines = ",\n".join(map(_line, cells))
     return f'{json.dumps(head, ensure_ascii=False)[:-1]}, "cells": [\n{lines}\n]}}\n'
 
 
 def from_text(text: str, name: str = "scores") -> tuple[pd.DataFrame, dict[str, Any]]:
     """The frame and the further facts. Raises ScoresError where the text is not of this format; name: the file's."""
     try:
-        saved = json.loads(text)
-        if not isinstance(saved, dict) or "cells" not in saved:
-            raise ScoresError(f"{name}: not a file of scores: no 'cells' in it")
-        if saved.get("format") != FORMAT:
-            raise ScoresError(f"{name}: format {saved.get('format')}, this version reads {FORMAT}")
-        rows = [row for cell in saved["cells"] for row in _rows(cell)]
+        with _no_collector():
+            saved = json.loads(text)
+            if not isinstance(saved, dict) or "cells" not in saved:
+                raise ScoresError(f"{name}: not a file of scores: no 'cells' in it")
+            if saved.get("format") != FORMAT:
+                raise ScoresError(f"{name}: format {saved.get('format')}, this version reads {FORMAT}")
+            frame = frame_of(saved.pop("cells"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, ScoresError):
             raise
         raise ScoresError(f"{name}: not a file of scores that `bench board` writes") from error
-    frame = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, float))
-    return frame, {k: v for k, v in saved.items() if k not in ("cells", "format")}
+    return frame, {k: v for k, v in saved.items() if k != "format"}
+
+
+def frame_of(cells: Sequence[Cell]) -> pd.DataFrame:
+    """The frame of cells; a column at a time, for there may be millions of rows."""
+    metrics: list[str] = []
+    values: list[float | None] = []
+    errors: list[float | None] = []
+    reasons: list[str] = []
+    many = []
+    for cell in cells:
+        scores = cell["scores"] or {"": ""}
+        for metric, found in scores.items():
+            value, se, why = (None, None, found) if isinstance(found, str) else (*found, "")
+            metrics.append(metric)
+            values.append(value)
+            errors.append(se)
+            reasons.append(why)
+        many.append(len(scores))
+    table = pd.DataFrame([[cell[c] for c in CELL] for cell in cells], columns=CELL)
+    rows = table.take(np.repeat(np.arange(len(table)), many)).reset_index(drop=True)
+    value, se = (np.array(column, dtype=float) for column in (values, errors))
+    rows = rows.assign(metric=metrics, value=value, se=se, undefined=reasons)
+    return rows[COLUMNS].astype(dict.fromkeys(NUMBERS, float))
 
 
 def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -96,29 +128,55 @@ def read_table(path: Path) -> pd.DataFrame:
     )[COLUMNS].reset_index(drop=True)  # fmt: skip
 
 
-def _cells(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """A mapping per cell, in the order of the frame, with its scores by metric: [value, se], or why it is undefined."""
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Spares the collector, which would look at millions of new lists again and again, and free none."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
+
+
+def _cells(frame: pd.DataFrame) -> list[Cell]:
     cells: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in frame.to_dict("records"):
         key = (row["dataset"], row["generator"], row["replicate"])
         if key not in cells:
-            cells[key] = {k: _plain(row[k]) for k in CELL} | {"scores": {}}
+            cells[key] = {k: row[k] for k in CELL} | {"scores": {}}
         if row["metric"]:
             known = pd.notna(row["value"])
-            value = [_plain(row["value"]), _plain(row["se"])] if known else row["undefined"]
-            cells[key]["scores"][row["metric"]] = value
+            cells[key]["scores"][row["metric"]] = (row["value"], row["se"]) if known else row["undefined"]
     return list(cells.values())
 
 
-def _rows(cell: Mapping[str, Any]) -> list[dict[str, Any]]:
-    common = {k: cell[k] for k in CELL}
-    if not cell["scores"]:
-        return [{**common, "metric": "", "value": None, "se": None, "undefined": ""}]
-    rows = []
-    for metric, found in cell["scores"].items():
-        value, se, why = (None, None, found) if isinstance(found, str) else (*found, "")
-        rows.append({**common, "metric": metric, "value": value, "se": se, "undefined": why})
-    return rows
+def _line(cell: Cell) -> str:
+    """A cell as JSON."""
+    common = json.dumps({k: _plain(cell[k]) for k in CELL}, ensure_ascii=False)
+    found = cell["scores"]
+    numbers = iter(_numbers([x for s in found.values() if not isinstance(s, str) for x in s]))
+    scores = [
+        f"{_quoted(metric)}: " + (_quoted(s) if isinstance(s, str) else f"[{next(numbers)}, {next(numbers)}]")
+        for metric, s in found.items()
+    ]
+    return f'{common[:-1]}, "scores": {{{", ".join(scores)}}}}}'
+
+
+@cache
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _numbers(values: Sequence[float | None]) -> list[str]:
+    """Numbers as JSON, as `json.dumps` writes what `_plain` makes of each; formatted at once, most are so."""
+    known = [np.nan if v is None else v for v in values]
+    texts = (f"%.{DIGITS}g " * len(known) % tuple(known)).split()
+    return [
+        text if ("." in text and "e" not in text) or (text.isdigit() and int(text) == v) else json.dumps(_plain(v))
+        for text, v in zip(texts, known, strict=True)
+    ]
 
 
 def _plain(value: Any) -> Any:

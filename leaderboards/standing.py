@@ -58,7 +58,9 @@ class Standing:
     @cached_property
     def scores(self) -> np.ndarray:
         """Normalised scores (k, g, r) by replicate. NaN: failed, a usable score undefined, or no such replicate."""
-        each, rows = (table[table["family"] == self.family] for table in (self.board.each, self.board.normalised))
+        each, rows = self.board.each, self.board.normalised
+        each = each[each["family"] == self.family]
+        rows = rows.loc[rows["family"] == self.family, ["dataset", "generator", "replicate", "metric", "value"]]
         found = rows.groupby(["dataset", "generator", "replicate"])["value"].count()
         asked = rows.groupby("dataset")["metric"].nunique()
         keys = pd.MultiIndex.from_frame(each[["dataset", "generator", "replicate"]])
@@ -200,9 +202,11 @@ class Standing:
         """Nemenyi's p of all pairs (g, g), where there is a Friedman test."""
         if self.friedman is None:
             return None
-        from scikit_posthocs import posthoc_nemenyi_friedman
-
-        found = posthoc_nemenyi_friedman(-self.filled).to_numpy()
+        k, g = self.filled.shape
+        ranks = stats.rankdata(-self.filled, axis=1).mean(axis=0)
+        apart = np.abs(ranks[:, None] - ranks) / np.sqrt(g * (g + 1) / (12 * k))
+        found = stats.studentized_range.sf(apart, g, np.inf)
+        np.fill_diagonal(found, 1.0)
         return pd.DataFrame(found, index=self.generators, columns=self.generators)
 
     @cached_property

@@ -98,7 +98,8 @@ def _mean(values: Sequence[float] | None) -> float | None:
 
 def _beside(board: Board, dataset: str) -> pd.DataFrame:
     """Tuned less untuned on holdout, paired by replicate; index (generator, metric)."""
-    frame = board.frame[(board.frame["dataset"] == dataset) & board.frame["metric"].isin(HOLDOUT)]
+    frame = board.by_name[dataset]
+    frame = frame[frame["metric"].isin(HOLDOUT)]
     keys = ["generator", "replicate", "metric"]
     untuned = frame.loc[frame["untuned_of"] != "", ["untuned_of", *keys[1:], "value"]].set_axis([*keys, "off"], axis=1)
     mine = frame[frame["tuning"].notna()].merge(untuned, on=keys)

@@ -16,6 +16,10 @@ class BenchError(Exception):
     """
 
 
+class Away(BenchError):
+    """A server that the work needs cannot be reached: the next run takes up again what this ends."""
+
+
 def untold(error: BaseException) -> tuple[str, str]:
     """Class and place of an exception whose message may hold values of a table.
 

@@ -1,4 +1,4 @@
-"""One Optuna study and the workers on it: samplers, pruners, storage, and who is at work on which trial.
+"""One Optuna study and the workers on it: samplers, pruners, and who is at work on which trial.
 
 Trials are asked for and told one at a time, so that a trial is in the storage before it runs and a killed worker's
 trial is found and run again under its own number. The sampler is made anew for each trial from (study seed, number): a
@@ -17,17 +17,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import optuna
 import psutil
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from bench.errors import BenchError
+from bench.errors import Away
+from bench.storage import open_storage
 from bench.store import flock
 
 if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
     from optuna.study import Study as OptunaStudy
 
 STARTUP = 5  # trials drawn at random before a sampler learns, and that end before one is pruned
@@ -36,7 +38,6 @@ BEAT_S = 15.0  # between two signs of life
 SILENT_S = 180.0  # after which a worker on another machine is taken for dead
 GRACE_S = 30.0  # in which a trial just asked for must name its worker
 WAIT_S = 0.1  # between two looks at other workers
-ATTEMPTS = 3  # to open a storage
 REPEATS = 40  # in a row, after which a space is taken for exhausted
 
 Suggest = Callable[[Any], dict[str, Any]]
@@ -57,6 +58,9 @@ class Study:
 
     url: a database ("sqlite:///...", "postgresql://..."), or "" for a journal file in `folder`. directions: of the
     values, all up. alone(): a lock among this machine's workers. suggest(trial): a trial's parameters.
+
+    While the database is away, `beat` and `report` do without, and all else waits for it; what has waited for a minute
+    in vain raises Away.
     """
 
     def __init__(
@@ -68,14 +72,11 @@ class Study:
         self.worker = [machine(), os.getpid(), psutil.Process().create_time()]
         self.beaten = 0.0
         self.turn = partial(_turn, url)
+        self.storage = open_storage(folder, url)
         with _quiet():
-            self.optuna: OptunaStudy = _patient(
-                lambda: optuna.create_study(
-                    storage=_storage(folder, url), study_name=name, directions=["maximize"] * aims,
-                    sampler=_Numbered(lambda n: _sampler(sampler, seed, n)), pruner=_pruner(pruner),
-                    load_if_exists=True,
-                ),
-                url,
+            self.optuna: OptunaStudy = optuna.create_study(
+                storage=cast("BaseStorage", self.storage), study_name=name, directions=["maximize"] * aims,
+                sampler=_Numbered(lambda n: _sampler(sampler, seed, n)), pruner=_pruner(pruner), load_if_exists=True,
             )  # fmt: skip
 
     # --- what there is ---
@@ -125,8 +126,7 @@ class Study:
             with self.turn():
                 trial = self.optuna.ask()
             trial.set_user_attr("worker", self.worker)
-            self.beaten = 0.0
-            self.beat(trial)
+            self._beat(trial)
             trial.set_user_attr("params", self.suggest(trial))
         return trial
 
@@ -142,25 +142,38 @@ class Study:
 
     def beat(self, trial: optuna.Trial) -> None:
         """Say now and then that this worker is alive."""
-        now = time.time()
-        if now - self.beaten > BEAT_S:
-            self.beaten = now
-            trial.set_user_attr("beat", now)
+        if time.time() - self.beaten > BEAT_S:
+            with self._at_once():
+                self._beat(trial)
+
+    def _beat(self, trial: optuna.Trial) -> None:
+        self.beaten = time.time()
+        trial.set_user_attr("beat", self.beaten)
+
+    @contextmanager
+    def _at_once(self) -> Iterator[None]:
+        """Do without what is in the block where the database is away: a trial under way is not held up by it."""
+        self.storage.hurried = True
+        try:
+            yield
+        except Away as error:
+            print(f"  {error}", flush=True)
+        finally:
+            self.storage.hurried = False
 
     def _mend(self) -> None:
         """Give back the trials of dead workers, to be run again under their numbers; end those that had ended."""
         if not any(self._lost(t) for t in self._trials()):
             return
         with self.alone():
-            storage = self.optuna._storage
             for trial in self._trials():  # read again: another may have mended them
                 if not self._lost(trial):
                     continue
                 if "ended" in trial.user_attrs:
                     self._tell(trial.number, trial.user_attrs["ended"])
                 else:
-                    storage.set_trial_user_attr(trial._trial_id, "worker", None)
-                    storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
+                    self.storage.set_trial_user_attr(trial._trial_id, "worker", None)
+                    self.storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
 
     def _lost(self, trial: FrozenTrial) -> bool:
         if trial.state is not TrialState.RUNNING:
@@ -171,15 +184,18 @@ class Study:
             return time.time() - started > GRACE_S
         machine, pid, born = worker
         if machine != self.worker[0]:
-            return time.time() - trial.user_attrs.get("beat", 0.0) > SILENT_S
+            heard = max(trial.user_attrs.get("beat", 0.0), self.storage.away_at)  # then nobody was heard
+            return time.time() - heard > SILENT_S
         return not lives(pid, born)
 
     # --- telling ---
 
     def report(self, trial: optuna.Trial, value: float, step: int) -> bool:
         """Note a value on the way; whether the trial should end there. The defaults never do."""
-        trial.report(value, step)
-        return trial.number > 0 and trial.should_prune()
+        with self._at_once():
+            trial.report(value, step)
+            return trial.number > 0 and trial.should_prune()
+        return False
 
     def tell(self, trial: optuna.Trial, ended: Mapping[str, Any]) -> None:
         """End a trial. ended: {"status": "done", "pruned" or what went wrong, "values", "excess", "seconds", ...}."""
@@ -190,6 +206,12 @@ class Study:
             self._tell(trial.number, ended)
         except (ValueError, RuntimeError):  # another worker has taken this one for dead, and told it first
             print(f"  trial {trial.number} was told by another worker", flush=True)
+
+    def tell_late(self, number: int, params: Mapping[str, Any], ended: Mapping[str, Any]) -> None:
+        """End a trial that could not be told when it ended; nothing where others have run it since."""
+        for t in self._trials():
+            if t.number == number and t.state is TrialState.RUNNING and t.user_attrs.get("params") == params:
+                self.tell(optuna.Trial(self.optuna, t._trial_id), ended)
 
     def _tell(self, number: int, ended: Mapping[str, Any]) -> None:
         state = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(ended["status"], TrialState.FAIL)
@@ -258,40 +280,7 @@ def _pruner(name: str) -> optuna.pruners.BasePruner:
 
 def check_storage(url: str) -> None:
     """Raise BenchError where studies cannot be kept in a database."""
-    _patient(lambda: _storage(Path(), url), url)
-
-
-def _patient(make: Callable[[], Any], url: str) -> Any:
-    """What make() gives, tried again where two workers may be making the same tables. Raises BenchError."""
-    for attempt in range(ATTEMPTS):
-        try:
-            return make()
-        except (BenchError, OSError):
-            raise
-        except Exception as error:  # whatever a database's driver raises; its text may hold the password
-            failed = error
-        time.sleep(attempt)
-    raise BenchError(f"study storage {shown(url)}: {type(failed).__name__}: it cannot be used") from failed
-
-
-def _storage(folder: Path, url: str) -> Any:
-    if not url:
-        from optuna.storages.journal import JournalFileBackend
-
-        folder.mkdir(parents=True, exist_ok=True)
-        return optuna.storages.JournalStorage(JournalFileBackend(str(folder / "study.journal")))
-    if not url.startswith(("sqlite:", "postgresql")):
-        raise BenchError(f"study storage {shown(url)}: expected sqlite:///FILE or postgresql://USER@HOST/DATABASE")
-    if url.startswith("postgresql:"):
-        url = url.replace("postgresql:", "postgresql+psycopg:", 1)
-    try:
-        return optuna.storages.RDBStorage(
-            url, engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in url else None
-        )
-    except ImportError as error:
-        raise BenchError(
-            f"study storage {shown(url)}: needs a driver: pip install 'synth-health-bench[postgres]'"
-        ) from error
+    open_storage(Path(), url, hurried=True)
 
 
 @contextmanager
@@ -301,12 +290,6 @@ def _quiet() -> Iterator[None]:
         for kind in (UserWarning, optuna.exceptions.ExperimentalWarning):
             warnings.simplefilter("ignore", kind)
         yield
-
-
-def shown(url: str) -> str:
-    """A URL without the password it may hold."""
-    scheme, mark, rest = url.partition("://")
-    return scheme + mark + rest.rpartition("@")[2]
 
 
 def _counts(trial: FrozenTrial) -> bool:

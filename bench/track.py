@@ -31,6 +31,7 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 PAGES = {"mlflow.experimentKind": "custom_model_development"}  # so that its pages are those of trained models
@@ -61,9 +62,10 @@ def sync(suite: Suite, store: Store, data_dir: Path | None, boards: Mapping[str,
         try:
             written = _Mirror(suite, store, target).bring(wanted)
         except Exception as error:  # whatever a client or a database raises: never the end of a run
-            why = " ".join(str(error).split())[:160]
-            raise TrackingError(_shown(f"MLflow at {target}: {type(error).__name__}: {why}")) from error
-        store.mark_synced(target, suite.name, digest)
+            why = _shown(" ".join(str(error).split()))[:160]
+            raise TrackingError(f"MLflow at {_shown(target)}: {type(error).__name__}: {why}") from error
+        if uri is None:
+            store.mark_synced(target, suite.name, digest)
         return written
 
 
@@ -97,11 +99,11 @@ def links(store: Store, host: str, port: int) -> dict[str, str]:
 
 
 class Background:
-    """Brings MLflow in line now and then while a suite runs; a failure is told once and ends it."""
+    """Brings MLflow in line now and then while a suite runs; that it fails is told once, and it is tried again."""
 
     def __init__(self, bring: Callable[[], Any], warn: Callable[[str], None], every_s: float = 60.0) -> None:
         self.bring, self.warn, self.every_s = bring, warn, every_s
-        self.failed = False
+        self.told = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
 
@@ -110,24 +112,23 @@ class Background:
         self._thread.start()
 
     def finish(self, bring: Callable[[], Any]) -> None:
-        """Stop, and bring MLflow in line a last time unless it has failed."""
+        """Stop, and bring MLflow in line a last time."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
         self._once(bring)
 
     def _loop(self) -> None:
-        while not self._stop.wait(self.every_s) and not self.failed:
+        while not self._stop.wait(self.every_s):
             self._once(self.bring)
 
     def _once(self, bring: Callable[[], Any]) -> None:
-        if self.failed:
-            return
         try:
             bring()
         except BenchError as error:
-            self.failed = True
-            self.warn(f"{error}; nothing is lost: replay with `bench track`")
+            if not self.told:
+                self.warn(f"{error}; nothing is lost: it is tried again to the end, then replay with `bench track`")
+            self.told = True
 
 
 class _Mirror:
@@ -170,18 +171,27 @@ class _Mirror:
         return written
 
     def _have(self) -> dict[str, tuple[str, str, str]]:
-        """bench.id -> (run id, digest, parent's run id) of the runs there are."""
-        out, token = {}, None
+        """bench.id -> (run id, digest, parent's run id) of the runs there are; doubles are deleted.
+
+        A client that got no answer asks again: the server may have made two.
+        """
+        out: dict[str, tuple[str, str, str]] = {}
+        doubles, token = [], None
         while True:
             page = self.client.search_runs([self.experiment], max_results=1_000, page_token=token)
             for run in page:
                 tags = run.data.tags
-                if "bench.id" in tags:
+                if tags.get("bench.id") in out:
+                    doubles.append(run.info.run_id)
+                elif "bench.id" in tags:
                     known = (run.info.run_id, tags.get("bench.digest", ""), tags.get("mlflow.parentRunId", ""))
                     out[tags["bench.id"]] = known
             token = page.token
             if not token:
-                return out
+                break
+        for run_id in doubles:
+            self.client.delete_run(run_id)
+        return out
 
     def _write(self, run: Run, parent: str) -> str:
         """Write a run anew; its start and end are set so that its duration is that of the work."""

@@ -22,13 +22,13 @@ import generators
 import metrics
 from bench.apart import Ask, Outcome, apart, give_threads
 from bench.cell import Cell
-from bench.errors import BenchError
+from bench.errors import Away, BenchError
 from bench.objective import DRAWS, FEW, Inner, Objective, wanted
 from bench.shared import Shared, split_key
 from bench.space import defaults
 from bench.store import Store
 from bench.trial import Trial
-from bench.whole import write_json
+from bench.whole import read_json, write_json
 
 if TYPE_CHECKING:
     import optuna
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from bench.study import Study
 
 MEMORY_SHARE = 0.9  # of a cell's limit that a trial may take, so that the trial ends and not the cell
+LATE = "late-"  # begins the names of files of trials that could not be told
 Told = Callable[[dict[str, Any]], None]
 
 
@@ -99,6 +100,7 @@ class Work:
         except BenchError as error:
             return self._untuned(str(error))
         study = self._study()
+        self._tell_late(study)
         while True:
             if self._over(study):
                 break
@@ -106,9 +108,24 @@ class Work:
             if trial is None:
                 break
             ended = self._attempt(trial, study, objective)
-            study.tell(trial, ended)
+            self._tell(study, trial, ended)
             told(self._row(study.place(trial.number), trial.params, ended))
         return self._result(study, objective)
+
+    def _tell(self, study: Study, trial: optuna.Trial, ended: dict[str, Any]) -> None:
+        """End a trial; where the database is away, how it ended is kept in the store."""
+        try:
+            study.tell(trial, ended)
+        except Away:
+            late = {"number": trial.number, "params": trial.user_attrs["params"], "ended": ended}
+            write_json(self.place.store.study(self.cell.key) / f"{LATE}{trial.number}.json", late)
+            raise
+
+    def _tell_late(self, study: Study) -> None:
+        """Tell of the trials that ended while the database was away."""
+        for path in sorted(self.place.store.study(self.cell.key).glob(f"{LATE}*.json")):
+            study.tell_late(**read_json(path))
+            path.unlink(missing_ok=True)
 
     def _own_folder(self) -> Path:
         """Where this worker keeps the fit of its last trial; what dead ones have left beside it is removed."""

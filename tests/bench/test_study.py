@@ -13,8 +13,9 @@ import pytest
 
 from bench.apart import forking
 from bench.errors import BenchError
+from bench.storage import shown
 from bench.store import flock
-from bench.study import Study, shown
+from bench.study import Study
 from bench.suite import Tune
 
 DEFAULTS = {"x": 0.5, "y": 3, "z": "a", "unused": 1}
@@ -190,10 +191,13 @@ def test_workers_on_an_sqlite_file_ask_in_turn(tmp_path: Path) -> None:
     ("url", "says"),
     [
         ("mysql://u:hunter2@h/d", "expected sqlite:///FILE or postgresql"),
-        ("postgresql://u:hunter2@127.0.0.1:1/d", "it cannot be used"),
+        ("postgresql://u:hunter2@127.0.0.1:1/d?password=hunter2", "cannot be reached for 0 s (connection refused)"),
     ],
 )
-def test_a_storage_that_cannot_be_used_is_one_line_without_the_password(url: str, says: str, tmp_path: Path) -> None:
+def test_a_storage_that_cannot_be_used_is_one_line_without_the_password(
+    url: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.storage.PATIENCE_S", 0.0)
     with pytest.raises(BenchError) as error:
         opened(tmp_path, url=url)
     assert says in str(error.value)

@@ -1,30 +1,28 @@
 """Several processes on one study, with each storage; kills; a PostgreSQL server that the test starts."""
 
 import json
-import os
-import pwd
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from servers import PASSWORD, postgresql_server
 
 from bench.store import Store
 from conftest import environment
 from test_end_to_end import wait_for
 
 TRIALS = 6
-STUDY = ("tune", "breast-cancer[rows=300]", "fakes:Paced", "--trials", str(TRIALS), "--objective", "ks_gap")
 
 
-def start(folder: Path, store: str = "store", **env: str) -> subprocess.Popen[str]:
+def start(folder: Path, store: str = "store", generator: str = "fakes:Paced", **env: str) -> subprocess.Popen[str]:
     """A worker on the study; each fit adds lines to the folder's file `fits`."""
     return subprocess.Popen(
-        [sys.executable, "-m", "bench", *STUDY, "--param", "seconds=0.4", "--store", store], cwd=folder, text=True,
-        env=environment(FITS=str(folder / "fits"), **env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [sys.executable, "-m", "bench", "tune", "breast-cancer[rows=300]", generator, "--trials", str(TRIALS),
+         "--objective", "ks_gap", "--param", "seconds=0.4", "--store", store],
+        cwd=folder, text=True, env=environment(FITS=str(folder / "fits"), **env), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )  # fmt: skip
 
 
@@ -80,80 +78,55 @@ def test_a_study_that_has_ended_is_not_run_again(unbroken: Path) -> None:
     assert fits(unbroken, "start") == before
 
 
-def share(folder: Path, url: str = "") -> list[str]:
-    """Two workers on one study, one of them killed in a trial and started again. Gives the fits that ended."""
+def share(folder: Path, workers: int, url: str = "") -> None:
+    """Workers on one study, all in a trial at the same time; one is killed there, and started again.
+
+    url: of a database, so that each worker has a store of its own; "" for a journal in the store they share.
+    """
+    held, held_for_good = folder / "held", folder / "held_for_good"
+    held.touch()
+    held_for_good.touch()
     env = {"BENCH_STUDIES": url} if url else {}
-    stores = ("one", "two") if url else ("store", "store")  # a database needs no common store
-    first, second = (start(folder, store, **env) for store in stores)
+    stores = [f"store{i}" if url else "store" for i in range(workers)]
 
-    def both_at_work() -> bool:  # or, on a busy machine where that was not seen, near the end
-        ended = len(fits(folder, "end"))
-        return (len(fits(folder, "start")) - ended == 2 and ended >= 2) or ended >= TRIALS - 2
+    def join(store: str, hold: Path) -> subprocess.Popen[str]:
+        return start(folder, store, "held:Held", HOLD=str(hold), **env)
 
-    wait_for(both_at_work, 60)
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    third = start(folder, stores[0], **env)
-    for process in (second, third):
+    killed, *others = (join(store, held if i else held_for_good) for i, store in enumerate(stores))
+    wait_for(lambda: len(fits(folder, "start")) == workers, 120)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    held.unlink()
+    for process in (*others, join(stores[0], held)):
         finish(process)
     found = trials(folder, stores[0])
-    assert found == trials(folder, stores[1])
-    assert len(found) == TRIALS
+    assert all(trials(folder, store) == found for store in stores)
+    assert [number for number, _, _ in found] == list(range(TRIALS))
     assert found[0][1] == {"noise": 1.0, "pick": "a"}  # the defaults, once
-    ended = fits(folder, "end")
-    assert sorted(set(ended)) == sorted(f"{p['noise']} {p['pick']}" for _, p, _ in found)
-    return ended
+    assert sorted(fits(folder, "end")) == sorted(f"{p['noise']} {p['pick']}" for _, p, _ in found)  # none twice
+    assert len(fits(folder, "start")) == TRIALS + 1  # the one that was killed began again
 
 
 def test_two_workers_share_a_journal(tmp_path: Path) -> None:
-    assert len(share(tmp_path)) == TRIALS  # none lost, none run twice
+    share(tmp_path, 2)
 
 
 def test_two_workers_share_a_sqlite_file(tmp_path: Path) -> None:
-    assert len(share(tmp_path, f"sqlite:///{tmp_path}/studies.db")) == TRIALS
+    share(tmp_path, 2, f"sqlite:///{tmp_path}/studies.db")
 
 
-def test_two_workers_share_a_postgresql_database(tmp_path: Path, postgresql: str) -> None:
-    assert len(share(tmp_path, postgresql)) == TRIALS
-    for log in tmp_path.glob("*/data/logs/*.log"):
-        assert "hunter2" not in log.read_text()
+def test_four_workers_share_a_postgresql_database(tmp_path: Path) -> None:
+    with postgresql_server() as server:
+        import psycopg
 
-
-@pytest.fixture
-def postgresql(tmp_path: Path) -> Iterator[str]:
-    """URL of a database of a server that ends with the test; skips where there is no PostgreSQL."""
-    pytest.importorskip("psycopg", reason="no psycopg here: pip install 'synth-health-bench[postgres]'")
-    places = [Path(p).parent for p in [shutil.which("initdb")] if p]
-    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    if not places:
-        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    folder = Path("/tmp") / f"bench-pg-{os.getpid()}"  # a socket's path must be short
-    folder.mkdir(mode=0o755)
-    as_user: dict = {}
-    if os.geteuid() == 0:  # a server refuses to run as root
-        try:
-            who = pwd.getpwnam("postgres")
-        except KeyError:
-            pytest.skip("PostgreSQL does not run as root, and there is no user `postgres`")
-        os.chown(folder, who.pw_uid, who.pw_gid)
-        as_user = {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []}
-
-    def run(program: str, *args: str) -> None:
-        subprocess.run(
-            [str(places[0] / program), *args], check=True, cwd="/", stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, **as_user,
-        )  # fmt: skip
-
-    try:
-        (folder / "password").write_text("hunter2\n")
-        run("initdb", "-D", f"{folder}/db", "-U", "bench", "-A", "scram-sha-256", f"--pwfile={folder}/password")
-        port = str(20_000 + os.getpid() % 20_000)
-        run("pg_ctl", "-D", f"{folder}/db", "-w", "-l", f"{folder}/log", "-o",
-            f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off", "start")  # fmt: skip
-        yield f"postgresql://bench:hunter2@127.0.0.1:{port}/postgres"
-        run("pg_ctl", "-D", f"{folder}/db", "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        share(tmp_path, 4, server.url)
+        with psycopg.connect(server.url) as connection:
+            states = connection.execute("select number, state from trials order by number").fetchall()
+    numbers = [number for number, _ in states]
+    assert numbers == list(range(len(numbers)))
+    assert [state for _, state in states].count("COMPLETE") == TRIALS
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or PASSWORD.encode() not in path.read_bytes()
 
 
 def test_a_run_waits_while_others_tune(tmp_path: Path) -> None:

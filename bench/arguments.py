@@ -84,6 +84,23 @@ def listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def seconds(text: str) -> float:
+    """A length of time such as 8h, 90m or 30s; without end where there is none.
+
+    >>> seconds("1.5h")
+    5400.0
+    """
+    if not text:
+        return float("inf")
+    number, unit = text[:-1], {"s": 1, "m": 60, "h": 3_600, "d": 86_400}.get(text[-1])
+    try:
+        if unit and 0 < float(number) < float("inf"):
+            return float(number) * unit
+    except ValueError:
+        pass
+    raise BenchError(f"--budget {text}: expected a length of time such as 8h, 90m or 30s")
+
+
 def key_values(given: list[str]) -> dict[str, Any]:
     """Hyperparameters from key=value texts, values as JSON where they are."""
     out = {}
@@ -100,7 +117,7 @@ def key_values(given: list[str]) -> dict[str, Any]:
 
 def use_cores(n: int = 0) -> None:
     """Before numpy is loaded: so many threads; 0: as many as there are cores, where the user has not said otherwise."""
-    from bench.launch import thread_settings
+    from bench.local import thread_settings
 
     asked = thread_settings(n or os.cpu_count() or 1)
     os.environ |= asked if n else {k: os.environ.get(k, v) for k, v in asked.items()}

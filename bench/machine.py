@@ -1,16 +1,29 @@
 """What a result was made with: versions, processor, memory."""
 
+import hashlib
 import importlib.metadata as metadata
 import os
 import platform
 import shutil
 import subprocess
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 PACKAGES = (
     "synth-health-bench numpy pandas pyarrow scipy scikit-learn xgboost imbalanced-learn torch optuna mlflow".split()
 )
+ROOMS = ("bench", "generators", "metrics", "leaderboards")
+
+
+@cache
+def code(rooms: tuple[str, ...] = ROOMS) -> str:
+    """A digest of the source of rooms."""
+    digest = hashlib.sha256()
+    for room in rooms:
+        for path in sorted((Path(__file__).parent.parent / room).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 @cache

@@ -6,6 +6,7 @@ import errno
 import inspect
 import json
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ import metrics
 from bench.ask import answers, ask, check, has_minority, taken
 from bench.cell import Cell, Fault, Record
 from bench.datasets import open_dataset
-from bench.errors import BenchError, told
+from bench.errors import Away, BenchError, told
 from bench.shared import Shared, split_key
 from bench.store import Busy, Store
 from bench.whole import StoreError, check_stage, read_parquet, stage
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from bench.tune import Place
 
 FULL_DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO)
+LEAST_FREE = 2**20  # bytes
 Phase = Callable[[str], None]
 
 
@@ -44,13 +46,15 @@ class StoreFull(StoreError):
 
 def run_cell(
     cell: Cell, store: Store, *, data_dir: Path | None, metric_names: list[str], phase: Phase, studies: str = "",
-    memory_mb: float = float("inf"),
+    memory_mb: float = float("inf"), source: Source | None = None,
 ) -> Record:  # fmt: skip
     """Do what is missing of a cell and write its record. phase(name) is told of each phase as it begins.
 
     studies: URL of a database for its study, "" for a file in the store. memory_mb: the cell's limit, which trials
-    keep under. Raises StoreFull where the disk is full or read-only, and Busy where another process is at the study or
-    the fit that this cell shares; every other exception becomes a record.
+    keep under. source: its dataset, where that was opened on another machine and its table is in the store.
+
+    Raises StoreFull where the disk is full or read-only, and Busy where another process is at the study or the fit that
+    this cell shares; every other exception becomes a record.
     """
     from bench.tune import Place
 
@@ -65,23 +69,30 @@ def run_cell(
     shareable = False
     try:
         enter("load")
-        source = open_dataset(cell.source, data_dir)
+        source = source or open_dataset(cell.source, data_dir)
         shareable = source.shareable
         record = _run(cell, place, source, metric_names, enter)
     except Busy:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in FULL_DISK:
-            raise StoreFull(f"store {store.root}: {os.strerror(error.errno)}") from error
+        if why := _full(error, store):
+            raise StoreFull(f"store {store.root}: {why}") from error
         traceback.print_exc()
         status = "skipped" if isinstance(error, Unsupported) else "failed"
         name, text = told(error, shareable=shareable, ours=cell.generator in generators.REGISTRY)
-        record = Record(cell, status, Fault(now[0], name, text))
+        record = Record(cell, status, Fault(now[0], name, text, outside=isinstance(error, Away)))
     try:
         store.save_record(record)
     except OSError as error:
         raise StoreFull(f"store {store.root}: {error.strerror}") from error
     return record
+
+
+def _full(error: Exception, store: Store) -> str:
+    """Why the store's disk takes no more, "" where it does: libraries that write have their own exceptions for it."""
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        return os.strerror(error.errno)
+    return os.strerror(errno.ENOSPC) if shutil.disk_usage(store.root).free < LEAST_FREE else ""
 
 
 def _run(cell: Cell, place: Place, source: Source, metric_names: list[str], enter: Phase) -> Record:

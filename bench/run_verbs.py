@@ -19,6 +19,7 @@ from bench.arguments import (
     listed,
     looked_at,
     opened,
+    seconds,
     suite_named,
 )
 
@@ -28,6 +29,14 @@ def run(
     store: StoreOpt = HERE,
     data: DataOpt = None,
     workers: Annotated[int, typer.Option(min=0, help="Cells at a time; 0: cores / the suite's threads.")] = 0,
+    gpus: Annotated[
+        str, typer.Option(help="GPUs of this machine: all, none or 0,1,..; each cell that uses one is pinned to it.")
+    ] = "all",
+    launcher: Annotated[str, typer.Option(help="local: processes of this machine; ray: tasks on a cluster.")] = "local",
+    address: Annotated[
+        str, typer.Option(help="With --launcher ray: HOST:PORT of a cluster this machine is a node of.")
+    ] = "",
+    budget: Annotated[str, typer.Option(help="Start no cell that would end later than this: 8h, 90m, 30s.")] = "",
     retry: Annotated[str, typer.Option(help="Run again: failed, timeout, skipped (comma-separated).")] = "",
     datasets: Annotated[
         str, typer.Option(help="Only these datasets of the suite (comma-separated, without cuts).")
@@ -38,27 +47,35 @@ def run(
     tracking_uri: UriOpt = None,
     track: Annotated[bool, typer.Option("--track/--no-track", help="Mirror to MLflow.")] = True,
 ) -> None:
-    """Run what is missing of a suite, then render its board. Exit code 0 only if no cell failed."""
+    """Run what is missing of a suite, then render its board.
+
+    Exit code 0 where no cell failed, 3 where the budget of time was up before all had run, 1 where one failed.
+    """
+    from bench.place import Place
     from bench.sweep import sweep
 
     code = sweep(
-        suite_named(suite, replicates), opened(store), data_folder(data), workers=workers, retry=listed(retry),
+        suite_named(suite, replicates), opened(store), data_folder(data), retry=listed(retry),
         datasets=listed(datasets), labels=listed(generators), uri=tracking_uri, track=track, studies=studies,
+        place=Place(launcher, workers, gpus, address, seconds(budget)),
     )  # fmt: skip
     raise typer.Exit(code)
 
 
 def plan(suite: SuiteOpt, store: StoreOpt = HERE, data: DataOpt = None, as_json: JsonOpt = False) -> None:
-    """What a run would do: cells by dataset and generator, and which are stored. Runs nothing."""
+    """What a run would do and cost: cells by dataset and generator, what is stored, what is absent. Runs nothing."""
     from bench import show
-    from bench.sweep import plan_rows
+    from bench.plan import HEADS, plan
 
-    found = suite_named(suite)
-    rows = plan_rows(found, looked_at(store), data_folder(data))
-    show.table(["dataset", "generator", "cells", "stored", "to run", "why not"], rows, as_json=as_json)
-    if not as_json:
-        total, stored, todo = (sum(int(row[i]) for row in rows) for i in (2, 3, 4))
-        show.out.print(f"\n{total} cells: {stored} stored, {todo} to run, {total - stored - todo} cannot run here")
+    found = plan(suite_named(suite), looked_at(store), data_folder(data))
+    if as_json:
+        show.table(HEADS, found.table(), as_json=True)
+        return
+    for heads, rows in (found.told(), found.by_generator()):
+        show.table(heads, rows)
+        show.out.print()
+    for line in found.total():
+        show.out.print(show.one_line(line))
 
 
 def status(suite: SuiteOpt, store: StoreOpt = HERE, data: DataOpt = None, as_json: JsonOpt = False) -> None:
@@ -69,7 +86,7 @@ def status(suite: SuiteOpt, store: StoreOpt = HERE, data: DataOpt = None, as_jso
     kept = looked_at(store)
     heads = ["dataset", "generator", "replicate", "status", "reason", "log"]
     rows = []
-    for cell, _, record in records(suite_named(suite), kept, data_folder(data)):
+    for cell, _, record in records(suite_named(suite), kept, data_folder(data), scores=False):
         state, why = (record.status, record.reason) if record else ("missing", "not run yet")
         log = kept.log(cell.key)
         place = str(log) if why and log.exists() else ""

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from bench import machine
 from bench.cell import Cell
 
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "xgboost", "torch")
@@ -64,9 +65,5 @@ def split_key(cell: Cell) -> str:
 @cache
 def code() -> str:
     """A digest of the code and the libraries that kept arrays depend on."""
-    digest = hashlib.sha256()
-    for room in ROOMS:
-        for path in sorted((Path(__file__).parent.parent / room).rglob("*.py")):
-            digest.update(path.read_bytes())
-    digest.update("".join(metadata.version(name) for name in LIBRARIES).encode())
-    return digest.hexdigest()
+    versions = "".join(metadata.version(name) for name in LIBRARIES)
+    return hashlib.sha256(f"{machine.code(ROOMS)}{versions}".encode()).hexdigest()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -55,39 +54,29 @@ def one_line(text: str) -> str:
 
 
 class Progress:
-    """Tells of cells as they end, with the time left; the estimate takes each generator's own mean time."""
+    """Tells of cells as they end. left_s(): expected seconds until all have, None where that is not known."""
 
-    def __init__(self, cells: Sequence[Cell], workers: int) -> None:
-        self.left = [c.label for c in cells]
-        self.total, self.ended, self.workers = len(cells), 0, workers
-        self.seconds: dict[str, list[float]] = {}
-        self.begun = time.monotonic()
+    def __init__(self, total: int, left_s: Callable[[], float | None]) -> None:
+        self.total, self.ended, self.left_s = total, 0, left_s
 
     def report(self, event: str, cell: Cell, record: Record | None, seconds: float) -> None:
         """The `report` of bench.launch.run_cells."""
         if event != "end" or record is None:
             return
         self.ended += 1
-        self.left.remove(cell.label)
-        self.seconds.setdefault(cell.label, []).append(seconds)
         colour = COLOURS[record.status]
         width = len(str(self.total))
         line = (
             f"[{self.ended:>{width}}/{self.total}] {record.status:7} {cell.dataset} · {cell.label} · r{cell.replicate}"
         )
         why = f"  {one_line(record.reason)}" if record.reason else ""
-        left = f"  (about {_duration(self.estimate())} left)" if self.left else ""
+        left_s = self.left_s() if self.ended < self.total else None
+        left = f"  (about {duration(left_s)} left)" if left_s else ""
         out.print(f"[{colour}]{one_line(line)}[/]  {seconds:.1f} s{left}{why}")
 
-    def estimate(self) -> float:
-        """Seconds until the rest is done."""
-        known = [s for each in self.seconds.values() for s in each]
-        overall = sum(known) / len(known)
-        mean = {label: sum(s) / len(s) for label, s in self.seconds.items()}
-        return sum(mean.get(label, overall) for label in self.left) / self.workers
 
-
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A length of time in words."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"

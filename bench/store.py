@@ -11,7 +11,8 @@
       locks/                        of what processes wait for each other
       logs/KEY.log                  all a cell's process printed, tracebacks included
     cells/KEY/                      cell.json, scores.json, record.json, cost.json, lock
-    studies/KEY/                    study.journal (Optuna's), objective.json, tuned.json, lock
+    studies/KEY/                    study.journal (Optuna's), objective.json, tuned.json, lock; late-N.json: how a
+                                    trial ended that could not be told while its database was away
     boards/SUITE/                   scores.json, what is rendered of it, report.html, pictures/; views/: aggregates of
                                     samples that the report shows
     mlflow.db, mlflow-artifacts/    the MLflow mirror
@@ -25,6 +26,7 @@ from __future__ import annotations
 import fcntl
 import glob
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from bench.datasets.source import Source
 
 FORMAT = 1
+HEAD, TAIL = 8192, 64  # bytes of a record that hold what stands before its scores, and what stands after them
 
 
 class Busy(BenchError):
@@ -135,7 +138,7 @@ class Store:
 
     def cell(self, key: str) -> Path:
         """A cell's folder."""
-        return self.root / "cells" / key
+        return self.root.joinpath("cells", key)
 
     def board(self, suite: str) -> Path:
         """A suite's boards."""
@@ -168,12 +171,22 @@ class Store:
 
     def keys(self, start: str) -> list[str]:
         """The keys of cells that begin so."""
-        return sorted(p.name for p in (self.root / "cells").glob(f"{glob.escape(start)}*") if p.is_dir())
+        if not (self.root / "cells").exists():
+            return []
+        with os.scandir(self.root / "cells") as entries:
+            return sorted(e.name for e in entries if e.name.startswith(start) and e.is_dir())
 
-    def record(self, key: str) -> Record | None:
-        """A cell's record, or None where it has none."""
+    def record(self, key: str, *, scores: bool = True) -> Record | None:
+        """A cell's record, or None where it has none. scores: with them; they are most of a file of many kilobytes."""
         path = self.cell(key) / "record.json"
-        return Record.read(read_json(path)) if path.exists() else None
+        if not path.exists():
+            return None
+        return Record.read(read_json(path) if scores else _unscored(path))
+
+    def versions(self, key: str) -> dict[str, int]:
+        """Metric -> the version that a cell was scored with, of those metrics whose scores are kept."""
+        path = self.cell(key) / "scores.json"
+        return _versions(path) if path.exists() else {}
 
     def save_record(self, record: Record) -> None:
         """Write a cell's record."""
@@ -302,6 +315,10 @@ class Store:
 
     # --- datasets ---
 
+    def table_folder(self, source: Source) -> Path:
+        """Where the parsed copy of a dataset is."""
+        return self.private / "tables" / f"{source.name.slug}-{source.identity}"
+
     def table(self, source: Source) -> Data:
         """A dataset from its parsed copy; read from its files and kept first, where there is none yet."""
         import pandas as pd
@@ -309,7 +326,7 @@ class Store:
         from bench.datasets.data import Data
         from bench.datasets.law import Roles
 
-        folder = self.private / "tables" / f"{source.name.slug}-{source.identity}"
+        folder = self.table_folder(source)
         if not folder.exists():
             with self.alone("tables"):
                 if not folder.exists():
@@ -352,3 +369,29 @@ def flock(path: Path, how: int) -> Iterator[None]:
             name = path.stem if path.suffix else path.parent.name
             raise Busy(f"{name}: another process is at work on it") from error
         yield
+
+
+# --- parts of files, found by how `write_json` lays them out: keys in order, one a line, indented by their depth ---
+
+
+def _unscored(path: Path) -> dict[str, Any]:
+    """A record with no scores, from its head and its tail; from all of it where those do not hold the rest."""
+    try:
+        with path.open("rb") as stream:
+            head, found, _ = stream.read(HEAD).partition(b'\n "scores": {')
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - TAIL))
+            tail = stream.read().rpartition(b'\n "status": ')[2]
+        if found:
+            return json.loads(head + b'\n "scores": {},\n "status": ' + tail)
+    except (OSError, ValueError):  # damaged, which reading it whole says
+        pass
+    return {**read_json(path), "scores": {}}
+
+
+def _versions(path: Path) -> dict[str, int]:
+    """Metric -> version, of a cell's kept scores."""
+    try:
+        parts = path.read_bytes().decode().split('\n "')[1:]
+        return {p.partition('"')[0]: int(p.rpartition('\n  "version": ')[2].partition("\n")[0]) for p in parts}
+    except (OSError, ValueError):
+        return {name: kept["version"] for name, kept in read_json(path).items()}

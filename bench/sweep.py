@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,26 @@ from bench.cell import Cell, Record
 from bench.collect import records, write_boards
 from bench.datasets.name import base
 from bench.errors import BenchError, unknown
-from bench.launch import run_cells
+from bench.launch import Setting, run_cells, writing
+from bench.place import Place, works
+from bench.queue import Queue
 from bench.store import Store
 from bench.suite import Suite
 
 RETRY = ("failed", "timeout", "skipped")
+UNFINISHED = 3  # exit code of a run whose time was up
 
 
 def sweep(
-    suite: Suite, store: Store, data_dir: Path | None, *, workers: int, retry: Sequence[str], datasets: Sequence[str],
+    suite: Suite, store: Store, data_dir: Path | None, *, place: Place, retry: Sequence[str], datasets: Sequence[str],
     labels: Sequence[str], uri: str | None, track: bool, studies: str = "",
 ) -> int:  # fmt: skip
-    """Run what is missing of a suite. Gives the exit code: 0 where no cell failed and one is done, else 1.
+    """Run what is missing of a suite. Gives the exit code: 0 where no cell failed and one is done, UNFINISHED where
+    the budget of time was up first, else 1.
 
     studies: URL of a database for tuning, "" for files in the store.
     """
+    place.check()
     if studies:
         from bench.study import check_storage
 
@@ -35,14 +39,14 @@ def sweep(
     for status in retry:
         if status not in RETRY:
             raise unknown("status to retry", status, RETRY)
-    found = chosen(records(suite, store, data_dir), datasets, labels)
-    cells = [cell for cell, _, record in found if due(store, cell, record, suite.metric_names, retry)]
-    again = [cell for cell, _, record in found if cell in cells and record is not None and record.fault is not None]
+    found = chosen(records(suite, store, data_dir, scores=False), datasets, labels)
+    names = suite.metric_names
+    todo = [item for item in found if due(store, item[0], item[2], names, retry)]
+    again = [cell for cell, _, record in todo if record is not None and record.fault is not None]
     store.forget(cell.key for cell in again)
     if retry:
         store.mend(again)
-    at_once = workers or max(1, (os.cpu_count() or 1) // suite.threads)
-    _tell(suite, found, len(cells), at_once)
+    _tell(suite, found, len(todo))
 
     def bring(paths: dict[str, Path] | None = None) -> None:
         from bench.track import sync
@@ -50,23 +54,37 @@ def sweep(
         sync(suite, store, data_dir, paths or rendered(suite, store, data_dir), uri=uri)
 
     mirror = _background(bring) if track else None
-    if cells:
-        for cell, *_ in found:
-            store.tidy(cell.key)
-        for cell in cells:
-            store.add(cell)
-        if mirror:
-            mirror.start()
-        progress = show.Progress(cells, at_once)
-        run_cells(
-            cells, store, data_dir=data_dir, metric_names=suite.metric_names, workers=at_once, threads=suite.threads,
-            time_s=suite.limits.time_s, memory_mb=suite.limits.memory_mb, report=progress.report, studies=studies,
-        )  # fmt: skip
+    late = 0
+    if todo:
+        with writing(store):
+            for cell, *_ in todo:
+                store.tidy(cell.key)
+                store.add(cell)
+        late = _run(suite, store, data_dir, todo, place, studies, mirror)
     paths = rendered(suite, store, data_dir)
     if mirror:
         mirror.finish(lambda: bring(paths))
-    ended = [record for _, _, record in chosen(records(suite, store, data_dir), datasets, labels)]
-    return _close(paths, ended)
+    ended = [record for _, _, record in chosen(records(suite, store, data_dir, scores=False), datasets, labels)]
+    return _close(paths, ended, late)
+
+
+def _run(
+    suite: Suite, store: Store, data_dir: Path | None, todo: Sequence[Any], place: Place, studies: str, mirror: Any
+) -> int:  # fmt: skip
+    """Run cells. Gives how many were left because the budget of time was up."""
+    setting = Setting(
+        store, data_dir, tuple(suite.metric_names), suite.threads, suite.limits.time_s, suite.limits.memory_mb, studies
+    )
+    mine = works([(cell, source) for cell, source, _ in todo], store, suite.metric_names)
+    launcher, slots, where = place.open(setting, mine)
+    each = f"{suite.threads} thread{'s' * (suite.threads > 1)} each"
+    show.out.print(f"  running     {slots} at a time, {each}{where and f', {where}'}")
+    if mirror:
+        mirror.start()
+    queue = Queue(mine, store, budget_s=place.budget_s, longest_s=suite.limits.time_s)
+    progress = show.Progress(len(mine), lambda: queue.left_s(slots))
+    run_cells(queue, launcher, store, progress.report)
+    return len(queue.waiting)
 
 
 def rendered(suite: Suite, store: Store, data_dir: Path | None) -> dict[str, Path]:
@@ -85,22 +103,8 @@ def due(store: Store, cell: Cell, record: Record | None, metric_names: list[str]
     if record.fault is not None:
         possible = bool(record.fault.phase)  # a cell that cannot run here at all has no phase
         return possible and (record.status in retry or record.fault.outside)
-    kept = store.note(cell.key, "scores") or {}
-    return any(name not in kept or kept[name]["version"] != metrics.METRICS[name].version for name in metric_names)
-
-
-def plan_rows(suite: Suite, store: Store, data_dir: Path | None) -> list[tuple[str, str, int, int, int, str]]:
-    """Per dataset and generator: cells, stored, to run, and why some cannot run here."""
-    rows: dict[tuple[str, str], list[Any]] = {}
-    for cell, _, record in records(suite, store, data_dir):
-        row = rows.setdefault((cell.dataset, cell.label), [0, 0, 0, ""])
-        impossible = record is not None and record.fault is not None and not record.fault.phase
-        todo = not impossible and due(store, cell, record, suite.metric_names, ())
-        row[0] += 1
-        row[1] += not impossible and not todo
-        row[2] += todo
-        row[3] = record.reason if record is not None and record.fault is not None else row[3]
-    return [(*key, *row) for key, row in rows.items()]
+    kept = store.versions(cell.key)
+    return any(kept.get(name) != metrics.METRICS[name].version for name in metric_names)
 
 
 def chosen(found: list[Any], datasets: Sequence[str], labels: Sequence[str]) -> list[Any]:
@@ -118,7 +122,7 @@ def chosen(found: list[Any], datasets: Sequence[str], labels: Sequence[str]) -> 
     ]  # fmt: skip
 
 
-def _tell(suite: Suite, found: list[Any], todo: int, workers: int) -> None:
+def _tell(suite: Suite, found: list[Any], todo: int) -> None:
     """The resolved suite, before anything runs."""
     datasets = list(dict.fromkeys(c.dataset for c, _, _ in found))
     labels = list(dict.fromkeys(c.label for c, _, _ in found))
@@ -130,8 +134,7 @@ def _tell(suite: Suite, found: list[Any], todo: int, workers: int) -> None:
     tuning = suite.tune.said if suite.tune else "none"
     show.out.print(f"  replicates  {suite.replicates}    tuning  {tuning}    limits  {limits}")
     show.out.print(
-        f"  cells       {len(found)}: {len(found) - todo - skipped} stored, {todo} to run "
-        f"({workers} at a time, {suite.threads} thread{'s' * (suite.threads > 1)} each), {skipped} cannot run here"
+        f"  cells       {len(found)}: {len(found) - todo - skipped} stored, {todo} to run, {skipped} cannot run here"
     )
 
 
@@ -141,13 +144,16 @@ def _background(bring: Any) -> Any:
     return Background(bring, show.warn)
 
 
-def _close(paths: dict[str, Path], ended: list[Record | None]) -> int:
-    """Say where everything is and how it went."""
+def _close(paths: dict[str, Path], ended: list[Record | None], late: int) -> int:
+    """Say where everything is and how it went. late: cells that were left because of the time."""
     states = [r.status if r else "missing" for r in ended]
     said = ", ".join(
         f"{states.count(s)} {s}" for s in ("done", "failed", "timeout", "skipped", "missing") if s in states
     )
     show.out.print(f"{said}\nboard: {paths['board.md']}  cost: {paths['cost.md']}")
+    if late:
+        show.out.print(f"{late} left: they would not have ended within the budget; run again to go on")
+        return UNFINISHED
     if not set(states) - {"skipped", "missing"}:
         reasons = sorted({r.reason for r in ended if r and r.reason})
         raise BenchError(f"nothing is done: {'; '.join(reasons[:2])}")

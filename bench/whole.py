@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,14 +33,28 @@ class Damaged(StoreError):
 @contextmanager
 def stage(folder: Path) -> Iterator[Path]:
     """A folder to write into that becomes `folder` when the block ends well, and is gone when it does not."""
+    with _new(folder) as new:
+        yield new
+        hashes = {p.name: sha256(p) for p in sorted(new.iterdir())}
+        write_json(new / "stage.json", hashes)
+
+
+def take_over(folder: Path, files: Mapping[str, bytes]) -> None:
+    """A stage that was made elsewhere, by its files' names. Raises Damaged where a file is not what was written."""
+    with _new(folder) as new:
+        for name, content in files.items():
+            (new / name).write_bytes(content)
+        check_stage(new)
+
+
+@contextmanager
+def _new(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = folder.parent / f".{folder.name}.{uuid4().hex[:8]}.part"
     _sweep(folder)
     try:
         new.mkdir(mode=0o700)
         yield new
-        hashes = {p.name: sha256(p) for p in sorted(new.iterdir())}
-        write_json(new / "stage.json", hashes)
         if folder.exists():
             shutil.rmtree(folder)
         new.rename(folder)

@@ -25,6 +25,7 @@ class Row:
     load: "module:Class". family: "reference", "diffusion", "classical" and so on. native: shapes it was made for (it
     runs on every shape; the board marks the others). extra: the optional dependency it needs, the name of our extra and
     of the package alike. version: raised when its results change. handed: constructor arguments the harness supplies.
+    gpu: whether it fits and samples on a GPU where there is one.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Row:
     version: int = 1
     extra: str | None = None
     handed: tuple[str, ...] = field(default=())
+    gpu: bool = False
 
 
 _ROWS = (
@@ -62,17 +64,17 @@ _ROWS = (
     ),
     Row(
         "gan", "generators.gan:GAN", "GAN", ("codes", "table", "series"), "conditional Wasserstein GAN, by shape",
-        "Xu et al. 2019, arXiv:1907.00503; Zhang et al. 2020, doi:10.1093/jamia/ocz161", version=2,
+        "Xu et al. 2019, arXiv:1907.00503; Zhang et al. 2020, doi:10.1093/jamia/ocz161", version=2, gpu=True,
     ),
     Row(
         "ctgan", "generators.ctgan:CTGAN", "GAN", ("table",),
         "the ctgan library's own (Business Source Licence; needs pandas before 3)", "Xu et al. 2019, arXiv:1907.00503",
-        extra="ctgan",
+        extra="ctgan", gpu=True,
     ),
     Row(
         "bart", "generators.bart:BART", "language model", ("visits", "codes"),
         "BART the sequence model: a subject is a sentence of codes", "Lewis et al. 2020, arXiv:1910.13461; "
-        "Wang and Sun 2022, arXiv:2211.01761",
+        "Wang and Sun 2022, arXiv:2211.01761", gpu=True,
     ),
     Row(
         "mixture", "generators.classical:Mixture", "classical", ("codes", "table"), "latent classes, fitted by EM",
@@ -84,21 +86,21 @@ _ROWS = (
     ),
     Row(
         "ou", "generators.diffusion.ou:OU", "diffusion", ("table",), "Ornstein-Uhlenbeck diffusion, class-conditional",
-        "Le 2024, arXiv:2412.10948", version=4,
+        "Le 2024, arXiv:2412.10948", version=4, gpu=True,
     ),
     Row(
         "tardiff", "generators.diffusion.tardiff:TarDiff", "diffusion", ("series",),
         "diffusion of signals, class-conditional; guided by influence on a downstream model",
-        "Deng et al. 2025, arXiv:2504.17613", version=6,
+        "Deng et al. 2025, arXiv:2504.17613", version=6, gpu=True,
     ),
     Row(
         "ehr-d3pm", "generators.diffusion.ehr_d3pm:EHRD3PM", "diffusion", ("codes", "visits"),
-        "multinomial diffusion over tokens, guided without retraining", "Han et al. 2024, arXiv:2404.12314",
+        "multinomial diffusion over tokens, guided without retraining", "Han et al. 2024, arXiv:2404.12314", gpu=True,
     ),
     Row(
         "healthforge", "generators.diffusion.healthforge:HealthForge", "diffusion", ("codes",),
         "latent diffusion under a sentence, class-conditional; answers prompts", "UofT-CSC490-F2025/health-forge",
-        version=3,
+        version=3, gpu=True,
     ),
 )  # fmt: skip
 
@@ -113,7 +115,7 @@ def find(name: str) -> Row:
         return REGISTRY[name]
     if ":" in name:
         load_class(name)
-        return Row(name, name, "yours", ALL, "a generator of yours", "", extra=None)
+        return Row(name, name, "yours", ALL, "a generator of yours", "", gpu=True)
     near = get_close_matches(name, REGISTRY, n=1)
     hint = f" did you mean '{near[0]}'?" if near else ""
     raise ValueError(f"unknown generator '{name}':{hint} known: {', '.join(sorted(REGISTRY))}, or package.module:Class")

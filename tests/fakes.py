@@ -241,3 +241,33 @@ class DrawsFewer(Paced):
 
     def sample(self, n, *, seed):
         return super().sample(n // 4, seed=seed)
+
+
+class Works(Nothing):
+    """Keeps a core at work for as long as its parameter says."""
+
+    def __init__(self, rounds=60):
+        self.rounds = rounds
+
+    def fit(self, train):
+        super().fit(train)
+        for i in range(self.rounds):
+            np.sort(np.random.default_rng(i).normal(size=500_000))
+
+
+class OnGPU(Nothing):
+    """Says in the file that GPUS names which device it was given and what it takes of it (tests/stand_ins)."""
+
+    def __init__(self, takes=1_000):
+        self.takes = takes
+
+    def fit(self, train):
+        super().fit(train)
+        device = os.environ["CUDA_VISIBLE_DEVICES"]
+        with open(os.environ["GPUS"], "a") as file:
+            file.write(f"{device} {os.getpid()} {self.takes}\n")
+        time.sleep(1.5)
+        with open(os.environ["GPUS"]) as file:
+            beside = [line for line in file if line.startswith(device) and os.path.exists(f"/proc/{line.split()[1]}")]
+        with open(os.environ["GPUS"] + ".beside", "a") as file:
+            file.write(f"{len(beside)}\n")

@@ -1,7 +1,6 @@
 """Cells that differ only in how they sample share one fit: once made, the same as each alone, marked in the costs."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -16,7 +15,6 @@ import generators
 from bench.cell import Cell, Record
 from bench.collect import cost_frame, spent
 from bench.doctor import TABLES, Broken, Patient, shares_fits
-from bench.launch import Running, Work, _next
 from bench.run import run_cell
 from bench.store import Busy, Store
 from bench.suite import Tune, cells, find_suite
@@ -272,28 +270,6 @@ def test_a_cell_whose_fit_is_being_made_waits_and_is_no_failure(tmp_path: Path, 
     assert not fits(tmp_path)
 
 
-def test_other_cells_are_started_while_a_fit_is_made(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
-    first, arm, other = (Work(c, "", None, ()) for c in (CELL, OTHER, replace(CELL, replicate=1)))
-    fitting = [Running(first, None, None, 0.0, phase="fit")]
-    assert _next([arm, other], fitting, store) is other
-    assert _next([arm], fitting, store) is None
-    assert _next([arm], [Running(first, None, None, 0.0, phase="sample")], store) is arm
-    pid = os.fork()
-    if pid == 0:
-        with store.fitting(CELL.fit_key):
-            (tmp_path / "held").touch()
-            time.sleep(60)
-    while not (tmp_path / "held").exists():
-        time.sleep(0.01)
-    assert _next([arm, other], [], store) is other  # a fit that another run is making
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    assert _next([arm], [], store) is arm  # nothing is left of a killed process
-    store.fit(CELL.fit_key).mkdir(parents=True)
-    assert _next([arm], fitting, store) is arm  # what is stored is not made
-
-
 # --- costs ---
 
 
@@ -304,7 +280,7 @@ def test_a_shared_fit_is_shown_with_what_it_cost_and_marked(shared, tmp_path: Pa
     phases = {label: spent(cell, store) for label, cell in arms.items()}
     assert [marked for _, marked in phases.values()] == [False, True]
     own, lent = (found["fit"] for found, _ in phases.values())
-    assert own == lent == {k: made[k] for k in ("seconds", "peak_memory_mb")}
+    assert own == lent == {k: made[k] for k in ("seconds", "cpu_s", "peak_memory_mb")}
     assert own["peak_memory_mb"] > 10
     assert "fit" not in json.loads((store.cell(arms["much"].key) / "cost.json").read_text())["phases"]
     table = (shared / "bench-store/boards/arms/cost.md").read_text()

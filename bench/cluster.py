@@ -45,7 +45,6 @@ MIB = 2**20
 class Node:
     """What a node of the cluster has. gpu_mb: memory of its smallest GPU; shared: whether it sees the store."""
 
-    address: str
     cpus: float
     gpus: float
     memory_mb: float
@@ -299,11 +298,8 @@ class Cluster:
         for id in alive:
             if id not in self.nodes and id not in self.looks:
                 self.looks[id] = self._ask(id, look, self.agreed, str(self.mark))
-        ready, _ = (
-            self.ray.wait(list(self.looks.values()), num_returns=len(self.looks), timeout=wait_s)
-            if (self.looks)
-            else ([], [])
-        )
+        asked = list(self.looks.values())
+        ready = self.ray.wait(asked, num_returns=len(asked), timeout=wait_s)[0] if asked else []
         for id, ref in list(self.looks.items()):
             if ref in ready:
                 del self.looks[id]
@@ -326,9 +322,7 @@ class Cluster:
             raise BenchError(f"node {node['NodeManagerAddress']}: {why}")
         has = node["Resources"]
         memory = has.get("memory", 0) / MIB
-        self.nodes[id] = Node(
-            node["NodeManagerAddress"], has.get("CPU", 0), has.get("GPU", 0), memory, gpu_mb, shared
-        )  # fmt: skip
+        self.nodes[id] = Node(has.get("CPU", 0), has.get("GPU", 0), memory, gpu_mb, shared)
 
 
 def connect(address: str) -> Any:

@@ -21,6 +21,7 @@ from test_end_to_end import BAD, SLOW, boards, wait_for
 
 pytestmark = pytest.mark.xdist_group("ray")
 KILLS = int(os.environ.get("BENCH_KILLS", "1"))  # of a node, and as many of a driver
+ONE = ("--workers", "1")  # where it matters not on how many nodes
 TUNED = """
 name = "tuned"
 datasets = ["breast-cancer[rows=300]"]
@@ -95,7 +96,7 @@ def test_failures_are_rows_and_are_not_tried_again(rays: Rays, tmp_path: Path) -
     for way in ("here", "there"):
         write(tmp_path / way / "bad.toml", suite)
     expected = local(tmp_path / "here", "bad.toml")
-    assert rays.run(tmp_path / "there", "--suite", "bad.toml").returncode == 1
+    assert rays.run(tmp_path / "there", "--suite", "bad.toml", *ONE).returncode == 1
     store = tmp_path / "there/bench-store"
     assert boards(store, "bad") == expected
     logs = [log.read_text() for log in store.glob("data/logs/*Raises*.log")]
@@ -106,7 +107,7 @@ def test_tuned_cells_and_shared_fits(rays: Rays, place: Path, tmp_path: Path) ->
     for way in ("here", "there"):
         write(tmp_path / way / "tuned.toml", TUNED)
     expected = local(tmp_path / "here", "tuned.toml", FITS=str(tmp_path / "fits"))
-    done = rays.run(tmp_path / "there", "--suite", "tuned.toml")
+    done = rays.run(tmp_path / "there", "--suite", "tuned.toml", *ONE)
     assert done.returncode == 0, done.stdout + done.stderr
     store = tmp_path / "there/bench-store"
     assert boards(store, "tuned") == expected
@@ -115,13 +116,12 @@ def test_tuned_cells_and_shared_fits(rays: Rays, place: Path, tmp_path: Path) ->
 
 def test_new_scores_alone_are_made_where_the_samples_are_sent(rays: Rays, slow, tmp_path: Path) -> None:
     write(tmp_path / "slow.toml", SLOW)
-    rays.run(tmp_path, "--suite", "slow.toml")
+    rays.run(tmp_path, "--suite", "slow.toml", *ONE)
     store = tmp_path / "bench-store"
     for path in store.glob("cells/*/scores.json"):
         path.unlink()
     before = {p: p.stat().st_mtime_ns for p in store.glob("data/samples/*/*")}
-    write(tmp_path / "slow.toml", SLOW)
-    done = rays.run(tmp_path, "--suite", "slow.toml")
+    done = rays.run(tmp_path, "--suite", "slow.toml", *ONE)
     assert "6 to run" in done.stdout
     assert boards(store, "slow") == slow
     assert {p: p.stat().st_mtime_ns for p in before} == before
@@ -180,7 +180,7 @@ def test_what_a_killed_driver_left_on_the_nodes_goes_with_the_next_run(rays: Ray
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert kept(place)
-    assert rays.run(tmp_path / "two", "--suite", "slow.toml").returncode == 0
+    assert rays.run(tmp_path / "two", "--suite", "slow.toml", *ONE).returncode == 0
     assert not kept(place)
 
 
@@ -234,7 +234,7 @@ def test_a_full_disk_at_the_driver_stops_the_run_and_loses_nothing(
 ) -> None:
     write(tmp_path / "slow.toml", SLOW)
     fill, store = small_disk / "fill", small_disk / "s"
-    args = ("--suite", "slow.toml", "--store", str(store))
+    args = ("--suite", "slow.toml", "--store", str(store), *ONE)
     assert rays.run(tmp_path, *args, "--generators", "copycat").returncode == 0
     kept = {p: p.read_bytes() for p in store.glob("cells/*copycat*/record.json")}
     fill.write_bytes(b"x" * (os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize - 60_000))
@@ -261,7 +261,7 @@ generators = ["copycat", "careless:Raises", "careless:Chains", "careless:Names",
 metrics = ["ks_gap"]
 """
     write(tmp_path / "careless.toml", suite)
-    done = rays.run(tmp_path, "--suite", "careless.toml")
+    done = rays.run(tmp_path, "--suite", "careless.toml", *ONE)
     assert "copycat" in done.stdout
     assert not seen((done.stdout + done.stderr).encode(), IN_TRAIN + IN_HOLDOUT)
     store = tmp_path / "bench-store"

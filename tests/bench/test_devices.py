@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def two(monkeypatch) -> None:
 @pytest.fixture
 def metered(tmp_path: Path, monkeypatch) -> Path:
     """NVML's stand-in, and the file that says who holds what."""
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
     monkeypatch.syspath_prepend(str(STAND_INS))
     monkeypatch.setenv("GPUS", str(tmp_path / "gpus"))
     return tmp_path / "gpus"
@@ -116,6 +118,7 @@ def test_memory_that_others_use_is_not_given_out(metered: Path) -> None:
 
 
 def test_without_a_meter_a_device_takes_one_cell(monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
     monkeypatch.syspath_prepend(str(STAND_INS))
     monkeypatch.delenv("GPUS", raising=False)
     meter = Meter()

@@ -1,9 +1,10 @@
 """What a cell will take, from figures measured by `python -m bench.measure` and stored in costs.json.
 
-Seconds of a phase are base * (subjects / measured)^a * (width / measured)^b, width being the values of one subject;
-those of a network grow with its steps and with its batch, width and depth besides. Memory is a constant and so much for
-each value of the table. What is assumed: threads save nothing; a trial of a study costs what the cell does on 80 % of
-its train, whatever it varies; conditions, prompts and guidance cost nothing.
+Seconds of a phase are (floor + base * (subjects / measured)^a) * (width / measured)^b, width being the values of one
+subject; those of a network grow with its steps and with its batch, width and depth besides. Memory is a constant and so
+much for each value of the table, which is too much where work is done in blocks. What is assumed: threads save nothing;
+a trial of a study costs what the cell does on 80 % of its train, whatever it varies; conditions, prompts and guidance
+cost nothing.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class Estimates:
         params = {**plan.get("params", {}), **json.loads(cell.params)}
         drawn = cell.samples / (TRAIN * size.n) if cell.samples else 1.0
         fit = self._phase(name, shape, "fit", params, size)
-        seconds = self._power(shape, figures["shapes"][shape]["prepare"], size) + fit
+        seconds = self._curve(shape, figures["shapes"][shape]["prepare"], size) + fit
         seconds += drawn * self._phase(name, shape, "sample", params, size)
         if any(METRICS[m].minority for m in metric_names):
             seconds += self._phase(name, shape, "minority", params, _most_minority(size))
@@ -137,21 +138,28 @@ class Estimates:
         return min(trials, plan["time_s"] or trials)
 
     def _scoring(self, shape: str, metric_names: Sequence[str], size: Size) -> float:
+        """Metrics whose names begin alike share work, which the first of them is measured with and any of them pays."""
         rows = self.saved["figures"]["shapes"][shape]["metrics"]
-        return sum(self._power(shape, rows[name], size) for name in metric_names if name in rows)
+        took = {name: self._curve(shape, row, size) for name, row in rows.items()}
+        total = 0.0
+        for start in {name.split("_")[0] for name in metric_names}:
+            group = [s for name, s in took.items() if name.split("_")[0] == start]
+            asked = [took[name] for name in metric_names if name in took and name.split("_")[0] == start]
+            total += sum(asked) + max(group) - max(asked) if asked else 0.0
+        return total
 
     def _phase(self, name: str, shape: str, phase: str, params: Mapping[str, Any], size: Size) -> float:
         row = self.saved["figures"]["generators"][name][shape]
-        seconds = self._power(shape, row[phase], size)
+        seconds = self._curve(shape, row[phase], size)
         if "grows" not in row:
             return seconds
         like = "fit" if phase == "fit" else "sample"
         grows = row["grows"][like]
         return seconds * (1 - grows + grows * self._effort(name, like, params, TRAIN * size.n))
 
-    def _power(self, shape: str, row: Sequence[float], size: Size) -> float:
-        at, (base, a, b) = self.saved["figures"]["shapes"][shape], row
-        return base * (size.n / at["n"]) ** a * (size.width / at["width"]) ** b
+    def _curve(self, shape: str, row: Sequence[float], size: Size) -> float:
+        at, (floor, base, a, b) = self.saved["figures"]["shapes"][shape], row
+        return (floor + base * (size.n / at["n"]) ** a) * (size.width / at["width"]) ** b
 
     def _effort(self, name: str, phase: str, params: Mapping[str, Any], n_train: float) -> float:
         """How many times the work of the measured parameters a network has to do."""
@@ -162,7 +170,8 @@ class Estimates:
         if name == "bart":
             now["most_steps"] = min(max(now["epochs"] * n_train / now["batch"], now["least_steps"]), now["most_steps"])
         times = {key: now[key] / value for key, value in row["measured"].items()}
-        linear = sum(part * times[key] for key, part in row[phase]["parts"].items())
+        parts = row[phase]["parts"]
+        linear = sum(part * times[key] for key, part in parts.items()) if parts else 1.0
         return linear * prod(times[key] ** power for key, power in row[phase]["powers"].items())
 
 

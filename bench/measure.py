@@ -22,6 +22,7 @@ from typing import Any
 import generators
 from bench.collect import records, spent
 from bench.datasets import open_dataset
+from bench.errors import BenchError
 from bench.estimate import LEAST_MB, LEAST_S, Estimates, Size
 from bench.machine import environment
 from bench.place import Place
@@ -74,7 +75,8 @@ PHASES = ("fit", "sample", "minority")
 LEAST_METRIC_S = 0.01
 LEAST_SHARE = 0.02  # of a network's work that grows with its steps, as far as can be told
 ALIKE = 0.1  # logarithms of widths that differ by less are of one width
-MOST_EXPONENT = 2.0  # all pairs of subjects, or of columns: nothing here does more
+EXPONENTS = (1.0, 1.25, 1.5, 1.75, 2.0)  # up to all pairs of subjects: nothing here does more
+CLEARLY = 0.05  # by which another exponent must lower the relative error to be taken instead of 1
 
 
 def content(name: str, datasets: Sequence[str], rows: Sequence[Any], metric_names: Sequence[str] = ()) -> Suite:
@@ -90,21 +92,30 @@ def grid(shape: str, folder: Path) -> Suite:
 
 
 def doubled(name: str) -> Suite:
-    """A network at the first size of the first shape it was made for, with one parameter doubled at a time: those that
-    do more than multiply the steps, and of the latter all where there are several."""
+    """A network on the twin of its first shape, with one parameter doubled at a time: those that do more than multiply
+    the steps, and of the latter all where there are several."""
     alone = [k for linear in LINEAR.values() for k in CUT[name] if [c for c in CUT[name] if c in linear] == [k]]
     rows = [
         {"name": name, "label": f"{name} {k}", "params": {**CUT[name], k: 2 * v}}
         for k, v in CUT[name].items()
         if k not in alone
     ]
-    return content(f"doubled-{name}", SIZES[generators.find(name).native[0]][:1], rows, CHEAP[:1])
+    return content(f"doubled-{name}", [twin(generators.find(name).native[0])], rows, CHEAP[:1])
 
 
-def more(shape: str, folder: Path) -> Suite:
-    """Every network at the least size of a shape, with twice the steps and the like."""
-    rows = [{"name": name, "label": f"{name} more", "params": twice(name)} for name in networks()]
-    return content(f"more-{shape}", tables(shape, folder)[:1], rows, CHEAP[:1])
+def more(shape: str) -> Suite:
+    """Every network on the twin of a shape, as measured and with twice the steps and the like."""
+    rows = [
+        row
+        for name in networks()
+        for row in ({"name": name, "params": CUT[name]}, {"name": name, "label": f"{name} more", "params": twice(name)})
+    ]
+    return content(f"more-{shape}", [twin(shape)], rows, CHEAP[:1])
+
+
+def twin(shape: str) -> str:
+    """Another draw of the first size of a shape: what is measured there side by side is compared with nothing else."""
+    return f"{SIZES[shape][0][:-1]},draw=1]"
 
 
 def twice(name: str) -> dict[str, Any]:
@@ -120,12 +131,12 @@ def scored(shape: str, folder: Path) -> Suite:
 def held() -> list[Suite]:
     """Cells of other sizes and with other parameters, which the figures are held against."""
     names = ["fidelity", "privacy", "tstr_auroc", "boost_auprc"]
-    some = ["sim-ehr[codes=60,rows=3000]", "sim-visits[codes=30,rows=1800]", "sim-icu[rows=1500]", "breast-cancer",
-            "sim-fraud[rows=5000]"]  # fmt: skip
+    some = ["sim-ehr[codes=60,rows=3000]", "sim-visits[codes=30,rows=1800]", "sim-icu[rows=1500]", "breast-cancer"]
+    rows = [row for row in every(HELD) if generators.find(row["name"]).family != "reference"]
     large = ["sim-ehr[rows=16000]", "sim-icu[rows=8000]", "sim-fraud[rows=40000]"]
     return [
         content("held-large", large, SCORED[-1:], names),
-        content("held", some, every(HELD), names).model_copy(update={"native": True}),
+        content("held", some, rows, names).model_copy(update={"native": True}),
     ]
 
 
@@ -165,10 +176,12 @@ def narrow(name: str, folder: Path) -> Path:
 
 
 def measured_points(folder: Path, store: Store) -> dict[str, list[dict[str, Any]]]:
-    """What the measured cells took: {"cells": one of each that is done, "scores": one of each size of a shape}."""
-    cells, scores = [], []
+    """What the measured cells took: {"cells": of every generator at every size, "twins": of networks whose parameters
+    are doubled, "scores": of every size}."""
+    cells, twins, scores = [], [], []
     for shape in SIZES:
-        cells += [point for make in (grid, more) for *_, point in _taken(make(shape, folder), store)]
+        cells += [point for *_, point in _taken(grid(shape, folder), store)]
+        twins += [point for *_, point in _taken(more(shape), store)]
         for cell, size, _ in _taken(scored(shape, folder), store):
             if cell.generator == SCORED[-1]:
                 cost = (store.note(cell.key, "cost") or {})["phases"]["score"]
@@ -177,8 +190,8 @@ def measured_points(folder: Path, store: Store) -> dict[str, list[dict[str, Any]
                 point = {"shape": shape, "n": size.n, "width": round(size.width, 2), "seconds": took}
                 scores.append({**point, "memory_mb": cost["peak_memory_mb"]})
     for name in networks():
-        cells += [point for *_, point in _taken(doubled(name), store)]
-    return {"cells": cells, "scores": scores}
+        twins += [point for *_, point in _taken(doubled(name), store)]
+    return {"cells": cells, "twins": twins, "scores": scores}
 
 
 def _taken(suite: Suite, store: Store) -> list[tuple[Any, Size, dict[str, Any]]]:
@@ -212,26 +225,26 @@ def figures(points: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]
     """What estimates are made of, from the points alone."""
     shapes: dict[str, Any] = {}
     made: dict[str, Any] = {"shapes": shapes, "generators": {}, "params": {}}
-    base = [p for p in points["cells"] if p["params"] == CUT.get(p["generator"], {})]
+    base = points["cells"]
     for shape in SIZES:
         here = [p for p in points["scores"] if p["shape"] == shape]
         at = {k: here[0][k] for k in ("n", "width")}
         shapes[shape] = {
             **at,
-            "prepare": _power([_middle(base, p) for p in here], "prepare", at),
-            "metrics": {m: _power(here, m, at) for m in here[0]["seconds"]},
+            "prepare": _curve([_middle(base, p) for p in here], "prepare", at),
+            "metrics": {m: _curve(here, m, at) for m in here[0]["seconds"]},
             "memory": _line(here),
         }
         for name in dict.fromkeys(p["generator"] for p in base):
             mine = [p for p in base if p["generator"] == name and p["shape"] == shape]
             if mine:
-                rows = {phase: _power(mine, phase, at) for phase in PHASES}
-                grows = {"grows": _grows(name, shape, points["cells"])} if name in CUT else {}
+                rows = {phase: _curve(mine, phase, at) for phase in PHASES}
+                grows = {"grows": _grows(name, shape, points["twins"])} if name in CUT else {}
                 made["generators"].setdefault(name, {})[shape] = {**rows, **grows, "memory": _line(mine)}
     for name in CUT:
         if name in made["generators"]:
             grows = made["generators"][name][generators.find(name).native[0]]["grows"]
-            made["params"][name] = _effects(name, points["cells"], grows)
+            made["params"][name] = _effects(name, points["twins"], grows)
     return made
 
 
@@ -242,25 +255,36 @@ def _middle(base: Sequence[Mapping[str, Any]], at: Mapping[str, Any]) -> dict[st
     return {**at, "seconds": {"prepare": median(same)}}
 
 
-def _power(points: Sequence[Mapping[str, Any]], what: str, at: Mapping[str, float]) -> list[float]:
-    """[seconds at the least size, exponent of n, exponent of the width]: a line through logarithms of the points of one
-    width, and how the other width differs at the least n."""
-    took = [(math.log(p["n"] / at["n"]), math.log(p["width"] / at["width"]),
-             math.log(max(p["seconds"][what], LEAST_S if what in ("prepare", *PHASES) else LEAST_METRIC_S)))
-            for p in points]  # fmt: skip
-    line = [(n, s) for n, w, s in took if abs(w) < ALIKE]
-    mean_n, mean_s = fmean(n for n, _ in line), fmean(s for _, s in line)
-    spread = sum((n - mean_n) ** 2 for n, _ in line)
-    a = _within(sum((n - mean_n) * (s - mean_s) for n, s in line) / spread) if spread else 1.0
-    base = mean_s - a * mean_n
-    first = next(s for n, s in line if n == min(n for n, _ in line))
-    other = [(w, s - a * n) for n, w, s in took if abs(w) >= ALIKE]
-    b = _within((other[0][1] - first) / other[0][0]) if other else 1.0
-    return [round(x, 4) + 0.0 for x in (math.exp(base), a, b)]
+def _curve(points: Sequence[Mapping[str, Any]], what: str, at: Mapping[str, float]) -> list[float]:
+    """[floor, base, a, b] of seconds = (floor + base * (n / at n)^a) * (width / at width)^b: the first three by least
+    squares of relative errors over the points of one width, b by how the other width differs at the least n."""
+    least = LEAST_S if what in ("prepare", *PHASES) else LEAST_METRIC_S
+    took = [(p["n"] / at["n"], p["width"] / at["width"], max(p["seconds"][what], least)) for p in points]
+    line = sorted((n, s) for n, w, s in took if abs(math.log(w)) < ALIKE)
+    found = [(_error(line, floor, base, a), floor, base, a) for a in EXPONENTS for floor, base in [_linear(line, a)]]
+    steeper = min(found)
+    _, floor, base, a = found[0] if found[0][0] < steeper[0] + CLEARLY else steeper
+    other = [math.log(s / line[0][1]) / math.log(w) for _, w, s in took if abs(math.log(w)) >= ALIKE]
+    return [round(x, 4) for x in (floor, base, a, _within(other[0]) if other else 1.0)]
+
+
+def _linear(line: Sequence[tuple[float, float]], a: float) -> tuple[float, float]:
+    """Floor and base, neither below 0, of the least relative errors."""
+    rows = [(1 / s, n**a / s) for n, s in line]
+    ff, fb, bb = (sum(r[i] * r[j] for r in rows) for i, j in ((0, 0), (0, 1), (1, 1)))
+    f, b = (sum(r[i] for r in rows) for i in (0, 1))
+    if len(line) == 1 or ff * bb - fb * fb <= 0:
+        return 0.0, b / bb
+    floor, base = (f * bb - b * fb) / (ff * bb - fb * fb), (b * ff - f * fb) / (ff * bb - fb * fb)
+    return (0.0, b / bb) if floor < 0 else (f / ff, 0.0) if base < 0 else (floor, base)
+
+
+def _error(line: Sequence[tuple[float, float]], floor: float, base: float, a: float) -> float:
+    return math.sqrt(fmean(((floor + base * n**a) / s - 1) ** 2 for n, s in line))
 
 
 def _within(exponent: float) -> float:
-    return min(max(exponent, 0.0), MOST_EXPONENT)
+    return min(max(exponent, 0.0), EXPONENTS[-1])
 
 
 def _line(points: Sequence[Mapping[str, Any]]) -> list[float]:
@@ -274,10 +298,14 @@ def _line(points: Sequence[Mapping[str, Any]]) -> list[float]:
 
 
 def _grows(name: str, shape: str, points: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Which share of a network's fit and sample grows with its steps and the like."""
-    one, two = (_least(name, shape, params, points) for params in (CUT[name], twice(name)))
-    times = {phase: two["seconds"][phase] / max(one["seconds"][phase], LEAST_S) for phase in LINEAR}
-    return {phase: round(min(max(times[phase] - 1, 0.0), 1.0), 3) for phase in LINEAR}
+    """Which share of a network's fit and sample grows with its steps and the like; all of it where there are none."""
+    one, two = (_on_twin(name, shape, params, points)["seconds"] for params in (CUT[name], twice(name)))
+    return {
+        phase: round(min(max(two[phase] / max(one[phase], LEAST_S) - 1, 0.0), 1.0), 3)
+        if set(linear) & set(CUT[name])
+        else 1.0
+        for phase, linear in LINEAR.items()
+    }
 
 
 def _effects(name: str, points: Sequence[Mapping[str, Any]], grows: Mapping[str, float]) -> dict[str, Any]:
@@ -286,12 +314,12 @@ def _effects(name: str, points: Sequence[Mapping[str, Any]], grows: Mapping[str,
     shape = generators.find(name).native[0]
     known = {k: v for k, v in defaults(name).items() if k in {*CUT[name], *WITH_STEPS}}
     row: dict[str, Any] = {"measured": CUT[name], "defaults": known}
-    base = _least(name, shape, CUT[name], points)["seconds"]
+    base = _on_twin(name, shape, CUT[name], points)["seconds"]
     for phase, linear in LINEAR.items():
         linears = [k for k in CUT[name] if k in linear]
         others = [k for k in CUT[name] if k not in LINEAR["fit"] + LINEAR["sample"]]
         times = {
-            k: _least(name, shape, {**CUT[name], k: 2 * CUT[name][k]}, points)["seconds"][phase]
+            k: _on_twin(name, shape, {**CUT[name], k: 2 * CUT[name][k]}, points)["seconds"][phase]
             / max(base[phase], LEAST_S)
             for k in others + (linears if len(linears) > 1 else [])
         }
@@ -306,9 +334,14 @@ def _effects(name: str, points: Sequence[Mapping[str, Any]], grows: Mapping[str,
     return row
 
 
-def _least(name: str, shape: str, params: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """A generator's point at the first size of a shape, with these parameters."""
-    return next(p for p in points if (p["generator"], p["shape"], p["params"]) == (name, shape, params))
+def _on_twin(
+    name: str, shape: str, params: Mapping[str, Any], points: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    """A network's point on the twin of a shape, with these parameters."""
+    for point in points:
+        if (point["generator"], point["shape"], point["params"]) == (name, shape, params):
+            return point
+    raise BenchError(f"no cell of {name} with {json.dumps(params)} on {twin(shape)} is done: see its log in the store")
 
 
 # --- how good they are ---
@@ -355,13 +388,15 @@ def main() -> None:
     parser.add_argument("--store", type=Path, required=True, help="where the measured cells are; what is there is kept")
     asked = parser.parse_args()
     store = Store.open(asked.store)
-    suites = [make(shape, store.root) for shape in SIZES for make in (grid, scored, more)] + [
-        doubled(n) for n in networks()
-    ]
+    suites = [make(shape, store.root) for shape in SIZES for make in (grid, scored)]
+    suites += [*map(more, SIZES), *map(doubled, networks())]
     for suite in [*suites, *held()]:
         sweep(suite, store, None, place=Place(workers=1), retry=(), datasets=(), labels=(), uri=None, track=False)
     points = measured_points(store.root, store)
-    figured = figures(points)
+    try:
+        figured = figures(points)
+    except BenchError as error:
+        raise SystemExit(f"bench.measure: error: {error}") from error
     rows = ratios({"figures": figured}, store)
     machine = {"date": datetime.date.today().isoformat(), "processor": processor(), **environment()}
     saved = {"machine": machine, "clock": _clock(), "points": points, "figures": figured, "held": rows}

@@ -76,6 +76,18 @@ def test_figures_follow_from_the_stored_points() -> None:
         assert estimate.memory_mb == pytest.approx(row["estimated_mb"], abs=1)
 
 
+@pytest.mark.parametrize("planted", [(0.5, 0.2, 1.0, 1.3), (0.0, 0.3, 2.0, 0.0), (1.5, 0.0, 1.0, 0.4)])
+def test_a_planted_cost_is_found(planted: tuple[float, float, float, float]) -> None:
+    from bench.measure import _curve
+
+    floor, base, a, b = planted
+    sizes = [(500, 30), (1_000, 30), (2_000, 30), (500, 60)]
+    points = [
+        {"n": n, "width": w, "seconds": {"fit": (floor + base * (n / 500) ** a) * (w / 30) ** b}} for n, w in sizes
+    ]
+    assert _curve(points, "fit", {"n": 500, "width": 30}) == pytest.approx(planted, abs=1e-3)
+
+
 def test_defaults_are_those_of_the_generators() -> None:
     from bench.space import defaults
     from generators import gan

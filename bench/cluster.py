@@ -23,7 +23,7 @@ from uuid import uuid4
 
 from bench import parcel
 from bench.cell import Fault, Record
-from bench.devices import SHARE, peak_mb
+from bench.devices import SHARE, gpu_estimate, peak_mb
 from bench.errors import BenchError, untold
 from bench.launch import Ending, Kind, Setting, Work, writing
 from bench.local import modules
@@ -126,13 +126,13 @@ class Cluster:
 
     def never(self, work: Work) -> str:
         """Why no node can take a cell; "" where one can."""
-        nodes, needs = list(self.nodes.values()), self._memory_mb(work)
+        nodes, needs = list(self.nodes.values()), work.least_mb or 0.0
         if not nodes or any(n.cpus >= self.setting.threads and n.memory_mb >= needs for n in nodes):
             return ""
         most = max(nodes, key=lambda n: (n.cpus, n.memory_mb))
         return (
-            f"it needs {self.setting.threads} cores and {needs:,.0f} MiB of one node, the largest of {len(nodes)} has "
-            f"{most.cpus:.0f} cores and {most.memory_mb:,.0f} MiB"
+            f"it needs {self.setting.threads} cores and {needs:,.0f} MiB at least of one node, the largest of "
+            f"{len(nodes)} has {most.cpus:.0f} cores and {most.memory_mb:,.0f} MiB"
         )
 
     def has_room(self, work: Work) -> bool:
@@ -153,18 +153,17 @@ class Cluster:
         return fits | {t.work.study for t in self.tasks.values()} - {""}
 
     def _memory_mb(self, work: Work) -> float:
-        """What a cell asks a node for: what it is expected to take, at most the limit; where nothing is known the
-        limit, or a whole node."""
-        if work.memory_mb is not None:
-            return min(work.memory_mb, self.setting.memory_mb)
-        return min(self.setting.memory_mb, max((n.memory_mb for n in self.nodes.values()), default=math.inf))
+        """What a cell asks a node for: what it is expected to take, where nothing is known the limit; no more than
+        that, or than a whole node."""
+        most = max((n.memory_mb for n in self.nodes.values()), default=math.inf)
+        return min(self.setting.memory_mb if work.memory_mb is None else work.memory_mb, self.setting.memory_mb, most)
 
     def _gpus(self, work: Work) -> float:
         """The share of a GPU that a cell asks for."""
         sizes = [n.gpu_mb for n in self.nodes.values() if n.gpus]
         if not work.gpu or not sizes:
             return 0.0
-        needs = self.gpu_mb.get(work.kind, work.gpu_mb)
+        needs = self.gpu_mb.get(work.kind, gpu_estimate(work.memory_mb))
         if needs is None or None in sizes:
             return 1.0
         return min(1.0, math.ceil(STEPS * needs / (SHARE * min(s for s in sizes if s))) / STEPS)

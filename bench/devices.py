@@ -127,19 +127,20 @@ class Meter:
 
 
 class Sharing:
-    """Which running cells are on which device. need_mb: None where it is not known, and the device is its own."""
+    """Which running cells are on which device. One whose need is not known (None), or is estimated at more than a
+    device has, has a device to itself."""
 
     def __init__(self, devices: list[Device], meter: Meter) -> None:
         self.devices, self.meter = devices, meter
         self.held: dict[str, dict[str, float]] = {d.id: {} for d in devices}  # device -> cell -> MiB
 
     def too_large(self, need_mb: float | None) -> str:
-        """Why a cell fits on no device; "" where it does."""
+        """Why a cell that needs so much at least fits on no device; "" where it may."""
         largest = max(self.devices, key=lambda d: d.memory_mb)
         if need_mb is None or need_mb <= SHARE * largest.memory_mb:
             return ""
         return (
-            f"it needs about {need_mb:,.0f} MiB of GPU memory, the largest device ({largest.name}) has "
+            f"it needs {need_mb:,.0f} MiB of GPU memory at least, the largest device ({largest.name}) has "
             f"{largest.memory_mb:,.0f} MiB; --gpus none runs it without"
         )
 
@@ -161,7 +162,7 @@ class Sharing:
             del self.held[device.id][key]
 
     def _takes(self, device: Device, need_mb: float | None, room: float) -> bool:
-        if need_mb is None or self.meter.nvml is None:
+        if need_mb is None or need_mb > SHARE * device.memory_mb or self.meter.nvml is None:
             return not self.held[device.id]
         return need_mb <= room
 

@@ -42,11 +42,13 @@ PASSES: Mapping[str, Mapping[str, tuple[int, int, int]]] = {
 @dataclass(frozen=True)
 class Estimate:
     """Of one cell. seconds: from load to score, on one core, with all trials where it has a study of its own. fit_s:
-    the part that cells which share its fit do not pay again. memory_mb: at its peak."""
+    the part that cells which share its fit do not pay again. memory_mb: at its peak; least_mb: the same, were it too
+    high by the factor that held-out cells were at worst."""
 
     seconds: float
     fit_s: float
     memory_mb: float
+    least_mb: float
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Estimates:
         memory = [
             base + each * size.n * size.width for base, each in (mine["memory"], figures["shapes"][shape]["memory"])
         ]
-        return Estimate(seconds, fit, max(memory))
+        return Estimate(seconds, fit, max(memory), max(memory) / self.saved["factors"]["memory_worst"])
 
     def _study(self, plan: Mapping[str, Any], name: str, shape: str, params: Mapping[str, Any], whole: Size) -> float:
         """Seconds of a study: its trials, or its budget of time where that is less."""

@@ -43,8 +43,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Work:
-    """A cell to run. fit, study: the keys of what it makes, study "" where it has none. seconds, memory_mb: expected,
-    None where nothing is known. gpu: whether it can use one, and then gpu_mb of it; None: not known."""
+    """A cell to run. fit, study: the keys of what it makes, study "" where it has none. seconds, memory_mb: expected;
+    least_mb: memory that it needs even where the estimate is as far off as any; None where nothing is known. gpu:
+    whether it can use one."""
 
     cell: Cell
     source: Source
@@ -52,8 +53,8 @@ class Work:
     study: str
     seconds: float | None = None
     memory_mb: float | None = None
+    least_mb: float | None = None
     gpu: bool = False
-    gpu_mb: float | None = None
 
     @property
     def kind(self) -> Kind:

@@ -23,7 +23,7 @@ import psutil
 from bench.apart import print_to
 from bench.cell import Cell, Fault, Record
 from bench.datasets.source import Source
-from bench.devices import Device, Meter, Sharing, peak_mb
+from bench.devices import Device, Meter, Sharing, gpu_estimate, peak_mb
 from bench.errors import BenchError
 from bench.launch import Ending, Kind, Setting, Work, writing
 from bench.machine import environment
@@ -110,7 +110,7 @@ class Local:
 
     def never(self, work: Work) -> str:
         """Why a cell can never run here; "" where it can."""
-        return self.sharing.too_large(self._gpu_mb(work)) if self._wants_gpu(work) else ""
+        return self.sharing.too_large(gpu_estimate(work.least_mb)) if self._wants_gpu(work) else ""
 
     def has_room(self, work: Work) -> bool:
         """Whether there is memory and, for a cell that uses one, a GPU for it now."""
@@ -176,7 +176,7 @@ class Local:
 
     def _gpu_mb(self, work: Work) -> float | None:
         """What a cell will take of a GPU: what its like has taken, else the estimate."""
-        return self.gpu_mb.get(work.kind, work.gpu_mb)
+        return self.gpu_mb.get(work.kind, gpu_estimate(work.memory_mb))
 
     def _expected(self, work: Work) -> float:
         return min(work.memory_mb or 0.0, self.setting.memory_mb)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import generators
 from bench.cell import Cell
 from bench.datasets.source import Source
-from bench.devices import devices, gpu_estimate
+from bench.devices import devices
 from bench.errors import BenchError, unknown
 from bench.estimate import Estimate, load
 from bench.launch import Launcher, Setting, Work
@@ -61,9 +61,8 @@ def works(cells: Iterable[tuple[Cell, Source]], store: Store, metric_names: Sequ
 
 
 def _work(cell: Cell, source: Source, expected: Estimate | None, store: Store) -> Work:
-    memory_mb = expected.memory_mb if expected else None
     gpu = generators.find(cell.generator).gpu and not store.samples(cell.key).exists()  # else it is only scored
-    return Work(
-        cell, source, cell.fit_key, cell.study.key if cell.searched else "",
-        seconds=expected.seconds if expected else None, memory_mb=memory_mb, gpu=gpu, gpu_mb=gpu_estimate(memory_mb),
-    )  # fmt: skip
+    bare = Work(cell, source, cell.fit_key, cell.study.key if cell.searched else "", gpu=gpu)
+    if expected is None:
+        return bare
+    return replace(bare, seconds=expected.seconds, memory_mb=expected.memory_mb, least_mb=expected.least_mb)

@@ -153,7 +153,7 @@ def _remove(folder: Path) -> None:
 def _run(sent: Sent, store: Store) -> str:
     """How the cell ended, once it has: "ended" or "busy"."""
     setting = replace(sent.setting, store=store, data_dir=None, elsewhere=True)
-    work = replace(sent.work, gpu_mb=None)  # Ray has counted it
+    work = replace(sent.work, memory_mb=None)  # Ray has counted it
     local = Local(setting, sent.modules, workers=1, devices=devices("all"))
     try:
         local.start(work)

@@ -82,7 +82,7 @@ def test_cells_are_packed_by_what_they_need(metered: Path) -> None:
     assert sharing.place(9_400) == LARGE
     sharing.take(LARGE, "b", 9_400)
     assert sharing.place(9_400) == SMALL
-    assert sharing.place(9_600) is None  # a share is left free
+    assert sharing.place(1_700) == SMALL  # a share of the other is left free
     sharing.take(SMALL, "c", 9_400)
     assert sharing.place(1_000) == LARGE
     sharing.take(LARGE, "d", 1_000)
@@ -111,6 +111,13 @@ def test_a_cell_of_unknown_need_has_a_device_to_itself(metered: Path) -> None:
     assert sharing.place(100) == LARGE
 
 
+def test_an_estimate_of_more_than_a_device_has_gives_it_a_device_to_itself(metered: Path) -> None:
+    sharing = Sharing([SMALL], Meter())
+    assert sharing.place(50_000) == SMALL
+    sharing.take(SMALL, "a", 100)
+    assert sharing.place(50_000) is None
+
+
 def test_memory_that_others_use_is_not_given_out(metered: Path) -> None:
     write(metered, f"GPU-small {os.getpid()} 6000\n")
     assert Sharing([SMALL], Meter()).place(4_000) is None
@@ -132,7 +139,7 @@ def test_a_cell_that_fits_on_none_is_told_so(metered: Path) -> None:
     sharing = Sharing([SMALL, LARGE], Meter())
     assert sharing.too_large(None) == sharing.too_large(19_000) == ""
     assert sharing.too_large(19_001) == (
-        "it needs about 19,001 MiB of GPU memory, the largest device (large) has 20,000 MiB; --gpus none runs it "
+        "it needs 19,001 MiB of GPU memory at least, the largest device (large) has 20,000 MiB; --gpus none runs it "
         "without"
     )
 

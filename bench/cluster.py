@@ -82,14 +82,14 @@ class Cluster:
         self.looked = 0.0
         root = setting.store.root
         self.mark = root / f".shared-{uuid4().hex}"
-        with writing(setting.store):
-            self.mark.touch()
         self.id = hashlib.sha256(f"{socket.gethostname()}\0{root}".encode()).hexdigest()[:16]
         self.ray = connect(address)
         self.call = self.ray.remote(max_retries=0)(run_there)
         self.tables = Tables(setting, works)
         self.refs: dict[str, Any] = {}  # datasets in the object store
         try:
+            with writing(setting.store):
+                self.mark.touch()
             self._meet(LOOK_S)
             self.shared = all(node.shared for node in self.nodes.values())
             if setting.studies.startswith("sqlite:") and not self.shared:

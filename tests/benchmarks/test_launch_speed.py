@@ -98,15 +98,14 @@ def test_what_ray_costs_a_cell(benchmark, rays: Rays, tmp_path: Path) -> None:
 def test_a_long_run_takes_no_more_memory(benchmark, tmp_path: Path) -> None:
     """The parent's memory after a tenth of the cells and at the end."""
     write(tmp_path / "suite.toml", NOTHING % CELLS)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench", "run", "--suite", "suite.toml", "--no-track"], cwd=tmp_path, env=environment(),
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    parent, seen, start = psutil.Process(process.pid), [], time.monotonic()
-    for line in process.stdout:
-        if line.startswith("["):
-            seen.append(parent.memory_info().rss / 2**20)
-    assert process.wait() == 0
+    command = [sys.executable, "-m", "bench", "run", "--suite", "suite.toml", "--no-track"]
+    seen, start = list[float](), time.monotonic()
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        parent = psutil.Process(process.pid)
+        for line in process.stdout or ():
+            if line.startswith("["):
+                seen.append(parent.memory_info().rss / 2**20)
+    assert process.returncode == 0
     assert len(seen) == CELLS
     early = max(seen[: CELLS // 10])
     grown = max(seen) - early

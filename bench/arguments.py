@@ -117,7 +117,7 @@ def key_values(given: list[str]) -> dict[str, Any]:
 
 def use_cores(n: int = 0) -> None:
     """Before numpy is loaded: so many threads; 0: as many as there are cores, where the user has not said otherwise."""
-    from bench.local import thread_settings
+    from bench.child import thread_settings
 
     asked = thread_settings(n or os.cpu_count() or 1)
     os.environ |= asked if n else {k: os.environ.get(k, v) for k, v in asked.items()}

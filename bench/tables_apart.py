@@ -13,10 +13,10 @@ from typing import Any
 
 from bench.apart import print_to
 from bench.cell import Fault
+from bench.child import server
 from bench.datasets.source import Source
 from bench.errors import BenchError, told
 from bench.launch import Setting, Work
-from bench.local import server
 from bench.run import FULL_DISK
 from bench.store import Store
 from bench.whole import reason

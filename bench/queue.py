@@ -20,20 +20,21 @@ class Pace:
     def __init__(self) -> None:
         self.seconds: dict[Kind, list[float]] = defaultdict(list)
         self.ratios: list[float] = []
+        self.ratio = 1.0  # that estimates are corrected by
 
     def ended(self, work: Work, seconds: float) -> None:
         """A cell took so long."""
         self.seconds[work.kind].append(seconds)
         if work.seconds:
             self.ratios.append(seconds / work.seconds)
+        if len(self.ratios) >= ENOUGH:
+            self.ratio = statistics.median(self.ratios)
 
     def expected(self, work: Work) -> float | None:
         """Seconds a cell will take; None where nothing is known."""
         if known := self.seconds.get(work.kind):
             return statistics.fmean(known)
-        if work.seconds is None:
-            return None
-        return work.seconds * (statistics.median(self.ratios) if len(self.ratios) >= ENOUGH else 1.0)
+        return None if work.seconds is None else work.seconds * self.ratio
 
 
 class Queue:

@@ -15,6 +15,7 @@ import resource
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from bench.machine import PACKAGES, code
 from bench.store import Busy, Store, flock
 from bench.whole import StoreError, reason
 
+CLEAN_S = 10.0  # in which those at a scratch store may end
 Agreement = Mapping[str, str]  # what -> version, on which the driver and all nodes must agree
 
 
@@ -120,8 +122,10 @@ def run_there(sent: Sent, table: parcel.Parcel) -> Returned:
 
 
 def clean(id: str) -> None:
-    """Remove what this node keeps of a store."""
-    shutil.rmtree(base() / id, ignore_errors=True)
+    """Remove what this node keeps of a store, once nobody is at it; another run of that store removes it else."""
+    end = time.monotonic() + CLEAN_S
+    while not _removed(base() / id) and time.monotonic() < end:
+        time.sleep(0.2)
 
 
 def base() -> Path:
@@ -137,17 +141,21 @@ def scratch(id: str) -> Iterator[Store]:
         raise StoreError("it is not this user's alone")
     for other in base().iterdir():
         if other.name != id:
-            _remove(other)
+            _removed(other)
     with flock(base() / id / "lock", fcntl.LOCK_SH):
         yield Store.open(base() / id / "store")
 
 
-def _remove(folder: Path) -> None:
+def _removed(folder: Path) -> bool:
+    """Whether a scratch store is gone; it stays while somebody is at it."""
+    if not folder.exists():
+        return True
     try:
         with flock(folder / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
             shutil.rmtree(folder, ignore_errors=True)
     except (Busy, OSError):
-        return  # somebody is at it
+        return False
+    return True
 
 
 def _run(sent: Sent, store: Store) -> str:

@@ -17,7 +17,7 @@ from rays import Rays
 
 from canaries import IN_HOLDOUT, IN_TRAIN, OWN, PEOPLE, leaks, people, seen
 from conftest import ROOT, environment, write
-from test_end_to_end import BAD, SLOW, boards, wait_for
+from test_end_to_end import BAD, REASONS, SLOW, boards, records, wait_for
 
 pytestmark = pytest.mark.xdist_group("ray")
 KILLS = int(os.environ.get("BENCH_KILLS", "1"))  # of a node, and as many of a driver
@@ -74,31 +74,43 @@ def kept(place: Path) -> list[Path]:
     return list((place / "scratch").glob("bench-*/*"))
 
 
-def test_a_suite_whose_nodes_do_not_see_the_store(rays: Rays, place: Path, slow, tmp_path: Path) -> None:
-    write(tmp_path / "slow.toml", SLOW)
-    done = rays.run(tmp_path, "--suite", "slow.toml")
+@pytest.fixture(scope="module")
+def ran(rays: Rays, place: Path, tmp_path_factory) -> Path:
+    """The store of the slow suite, run whole on three nodes that do not see it; nothing is changed there."""
+    folder = tmp_path_factory.mktemp("ran")
+    write(folder / "slow.toml", SLOW)
+    done = rays.run(folder, "--suite", "slow.toml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert "3 at a time, 1 thread each, on 3 nodes of a Ray cluster, which work in folders of their own" in done.stdout
-    store = tmp_path / "bench-store"
-    assert boards(store, "slow") == slow
     assert not kept(place)
+    return folder / "bench-store"
+
+
+def test_a_suite_whose_nodes_do_not_see_the_store(ran: Path, rays: Rays, slow, tmp_path: Path) -> None:
+    store = ran
+    assert boards(store, "slow") == slow
     assert (store / "data").stat().st_mode & 0o077 == 0
     assert len(list(store.glob("data/samples/*/synth.parquet"))) == 6
     assert all("] score" in log.read_text() for log in store.glob("data/logs/sim*.log"))
     costs = [json.loads(p.read_text())["phases"] for p in store.glob("cells/*Slow*/cost.json")]
     assert all(phases["fit"]["seconds"] > 0.9 for phases in costs)
-    assert "0 to run" in rays.run(tmp_path, "--suite", "slow.toml").stdout
+    write(tmp_path / "slow.toml", SLOW)
+    assert "0 to run" in rays.run(tmp_path, "--suite", "slow.toml", "--store", str(store)).stdout
 
 
 def test_failures_are_rows_and_are_not_tried_again(rays: Rays, tmp_path: Path) -> None:
     suite = BAD.replace('"fakes:Sleeps", "fakes:EatsMemory", ', "")
-    for way in ("here", "there"):
-        write(tmp_path / way / "bad.toml", suite)
-    expected = local(tmp_path / "here", "bad.toml")
-    assert rays.run(tmp_path / "there", "--suite", "bad.toml", *ONE).returncode == 1
-    store = tmp_path / "there/bench-store"
-    assert boards(store, "bad") == expected
+    write(tmp_path / "bad.toml", suite)
+    assert rays.run(tmp_path, "--suite", "bad.toml", *ONE).returncode == 1
+    store = tmp_path / "bench-store"
+    found, board = records(store), (store / "boards/bad/board.md").read_text()
+    for label in set(found) - {"copycat", "marginal"}:
+        status, line = REASONS[label]
+        assert found[label]["status"] == status
+        assert line in board
+    assert len(found) == 10
+    assert found["copycat"]["status"] == found["marginal"]["status"] == "done"
     logs = [log.read_text() for log in store.glob("data/logs/*Raises*.log")]
     assert [log.count("] fit") for log in logs] == [1]
 
@@ -114,10 +126,9 @@ def test_tuned_cells_and_shared_fits(rays: Rays, place: Path, tmp_path: Path) ->
     assert len(list(store.glob("studies/*/study.journal"))) == len(list(store.glob("studies/*/tuned.json"))) == 3
 
 
-def test_new_scores_alone_are_made_where_the_samples_are_sent(rays: Rays, slow, tmp_path: Path) -> None:
+def test_new_scores_alone_are_made_where_the_samples_are_sent(ran: Path, rays: Rays, slow, tmp_path: Path) -> None:
     write(tmp_path / "slow.toml", SLOW)
-    rays.run(tmp_path, "--suite", "slow.toml", *ONE)
-    store = tmp_path / "bench-store"
+    store = shutil.copytree(ran, tmp_path / "bench-store")
     for path in store.glob("cells/*/scores.json"):
         path.unlink()
     before = {p: p.stat().st_mtime_ns for p in store.glob("data/samples/*/*")}
@@ -172,6 +183,17 @@ def test_an_interrupt_leaves_nothing_on_the_nodes(rays: Rays, place: Path, tmp_p
     assert not kept(place)
 
 
+def test_two_runs_at_once_share_the_work(rays: Rays, place: Path, slow, tmp_path: Path) -> None:
+    write(tmp_path / "slow.toml", SLOW)
+    both = [rays.begin(tmp_path, "--suite", "slow.toml", *ONE) for _ in range(2)]
+    said = [process.communicate(timeout=200)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert boards(tmp_path / "bench-store", "slow") == slow
+    logs = [log.read_text() for log in (tmp_path / "bench-store/data/logs").glob("*Slow*.log")]
+    assert [log.count("] fit") for log in logs] == [1, 1]  # none was trained twice
+    assert not kept(place)
+
+
 def test_what_a_killed_driver_left_on_the_nodes_goes_with_the_next_run(rays: Rays, place: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         write(tmp_path / name / "slow.toml", SLOW)
@@ -180,7 +202,7 @@ def test_what_a_killed_driver_left_on_the_nodes_goes_with_the_next_run(rays: Ray
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert kept(place)
-    assert rays.run(tmp_path / "two", "--suite", "slow.toml", *ONE).returncode == 0
+    assert rays.run(tmp_path / "two", "--suite", "slow.toml", "--generators", "copycat", *ONE).returncode == 0
     assert not kept(place)
 
 
@@ -230,12 +252,14 @@ def test_nobody_at_the_address(bench) -> None:
 
 
 def test_a_full_disk_at_the_driver_stops_the_run_and_loses_nothing(
-    small_disk: Path, rays: Rays, slow, tmp_path: Path
+    small_disk: Path, ran: Path, rays: Rays, slow, tmp_path: Path
 ) -> None:
     write(tmp_path / "slow.toml", SLOW)
-    fill, store = small_disk / "fill", small_disk / "s"
+    fill, store = small_disk / "fill", shutil.copytree(ran, small_disk / "s")
     args = ("--suite", "slow.toml", "--store", str(store), *ONE)
-    assert rays.run(tmp_path, *args, "--generators", "copycat").returncode == 0
+    for folder in ("cells", "data/fits", "data/samples"):  # as if copycat alone had run
+        for path in (p for p in (store / folder).iterdir() if "copycat" not in p.name and p.is_dir()):
+            shutil.rmtree(path)
     kept = {p: p.read_bytes() for p in store.glob("cells/*copycat*/record.json")}
     fill.write_bytes(b"x" * (os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize - 60_000))
     done = rays.run(tmp_path, *args)

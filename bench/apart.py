@@ -15,6 +15,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -24,6 +25,7 @@ import psutil
 
 from bench.errors import BenchError, untold
 
+BESIDE_S = 600.0  # after which work beside other work is done here
 LOOK_S = 0.05  # between two looks at a child
 MIB = 2**20
 Ask = Callable[[Any], Any]
@@ -88,6 +90,18 @@ def apart(
         ours.close()
         os.close(held)
     return Outcome(found.status, found.value, found.why, time.monotonic() - start)
+
+
+def in_two(work: Callable[[Any], Any], first: Any, second: Any, *, worth: bool) -> tuple[Any, Any]:
+    """work(first) and work(second); where that is worth a process, the second in a child beside the first."""
+    if not worth or (os.cpu_count() or 1) < 2 or threading.active_count() > 1:
+        return work(first), work(second)
+    begun = threading.Event()
+    with ThreadPoolExecutor(1) as beside:
+        child = beside.submit(apart, lambda ask: work(second), idle=begun.set, time_s=BESIDE_S)
+        begun.wait()  # for the fork, beside which nothing else may be going on
+        mine, out = work(first), child.result()
+    return mine, out.value if out.status == "done" else work(second)
 
 
 @contextmanager

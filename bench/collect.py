@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import generators
+from bench.apart import in_two
 from bench.cell import Cell, Record
 from bench.errors import BenchError
 from bench.store import Store
@@ -15,8 +18,10 @@ from bench.suite import Suite, cells
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.datasets.source import Source
     from leaderboards.rank import Board
 
+MANY = 4_000  # cells that are worth a second process
 UP_TO_SAMPLING = ("start", "load", "split", "tune", "reload", "fit", "sample", "minority")
 
 
@@ -27,11 +32,17 @@ def records(
 
     scores: with the records' scores, which take most of the time that reading takes.
     """
+    return _read(list(cells(suite, data_dir)), store, set(store.keys("")), scores=scores)
+
+
+def _read(
+    listed: Sequence[tuple[Cell, Source, str]], store: Store, here: Collection[str], *, scores: bool = True
+) -> list[tuple[Any, Any, Record | None]]:
+    """As `records`, of cells as `bench.suite.cells` lists them. here: keys of the cells that the store has."""
     from bench.cell import Fault
 
-    here = set(store.keys(""))
     out: list[tuple[Any, Any, Record | None]] = []
-    for cell, source, why_not in cells(suite, data_dir):
+    for cell, source, why_not in listed:
         if why_not:
             record: Record | None = Record(cell, "skipped", Fault("", "", why_not))
         else:
@@ -44,12 +55,22 @@ def frame(found: Sequence[tuple[Any, Any, Record | None]], metric_names: list[st
     """The frame of leaderboards/__init__.py; a cell without a record is "missing"."""
     from leaderboards.scores import frame_of
 
-    return frame_of(list(_cells(found, metric_names)))
+    return frame_of(list(_cells(found, metric_names, _first(cell for cell, *_ in found))))
 
 
-def _cells(found: Sequence[tuple[Any, Any, Record | None]], metric_names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    """Cells as leaderboards/scores.py takes them."""
+def _first(all_cells: Iterable[Cell]) -> dict[str, str]:
+    """Generator -> the label of its first row, which the others of it are arms of."""
     first: dict[str, str] = {}
+    for cell in all_cells:
+        if not cell.untuned_of:
+            first.setdefault(cell.generator, cell.label)
+    return first
+
+
+def _cells(
+    found: Sequence[tuple[Any, Any, Record | None]], metric_names: Sequence[str], first: Mapping[str, str]
+) -> Iterator[Mapping[str, Any]]:
+    """Cells as leaderboards/scores.py takes them. first: of `_first`, of all cells."""
     asked: dict[str, bool] = {}
     for cell, source, record in found:
         row = generators.find(cell.generator)
@@ -67,7 +88,7 @@ def _cells(found: Sequence[tuple[Any, Any, Record | None]], metric_names: Sequen
             "shape": source.row.shape,
             "subset": facts.get("subset", ""),
             "generator": cell.label,
-            "arm_of": cell.label if cell.untuned_of else first.setdefault(cell.generator, cell.label),
+            "arm_of": cell.label if cell.untuned_of else first[cell.generator],
             "untuned_of": cell.untuned_of,
             "tuning": facts.get("tuned"),
             "native": source.row.shape in row.native,
@@ -98,9 +119,19 @@ def spent(cell: Cell, store: Store) -> tuple[dict[str, dict[str, float]], bool]:
 
 def cost_frame(found: Sequence[tuple[Any, Any, Record | None]], store: Store) -> pd.DataFrame:
     """What done cells cost: per dataset and generator the means over replicates."""
+    return _means(_costs(found, store))
+
+
+def _means(rows: list[dict[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
-    rows = []
+    table = pd.DataFrame(rows)
+    return table if table.empty else table.groupby(["dataset", "generator"], sort=False).mean().reset_index()
+
+
+def _costs(found: Sequence[tuple[Any, Any, Record | None]], store: Store) -> list[dict[str, Any]]:
+    """What each done cell cost."""
+    rows: list[dict[str, Any]] = []
     for cell, _, record in found:
         phases, shared = spent(cell, store) if record and record.status == "done" else ({}, False)
         if record is None or not phases:
@@ -126,18 +157,24 @@ def cost_frame(found: Sequence[tuple[Any, Any, Record | None]], store: Store) ->
                 "n_parameters": record.facts["n_parameters"],
             }
         )
-    table = pd.DataFrame(rows)
-    return table if table.empty else table.groupby(["dataset", "generator"], sort=False).mean().reset_index()
+    return rows
 
 
 def write_boards(suite: Suite, store: Store, data_dir: Path | None) -> dict[str, Path]:
     """Render a suite's boards from all its cells. Gives paths by name: those of `texts`, and "cost.md"."""
-    from leaderboards import render
+    from leaderboards import render, scores
 
-    found = records(suite, store, data_dir)
-    scores, costs = scores_text(suite, found), render.costs(cost_frame(found, store))
-    del found  # a long suite's records take gigabytes
-    made = {**texts(scores), "cost.md": costs}
+    listed, names, here = list(cells(suite, data_dir)), suite.metric_names, set(store.keys(""))
+    first = _first(cell for cell, *_ in listed)
+
+    def part(some: Sequence[tuple[Cell, Source, str]]) -> tuple[list[str], list[dict[str, Any]]]:
+        found = _read(some, store, here)
+        return [scores.line(cell) for cell in _cells(found, names, first)], _costs(found, store)
+
+    half = len(listed) // 2
+    parts = in_two(part, listed[:half], listed[half:], worth=len(listed) > MANY)
+    text = scores.text_of_lines(chain(*(lines for lines, _ in parts)), **_about(suite))
+    made = {**texts(text), "cost.md": render.costs(_means([row for _, rows in parts for row in rows]))}
     return {name: store.save_board(suite.name, name, text) for name, text in made.items()}
 
 
@@ -145,8 +182,12 @@ def scores_text(suite: Suite, found: Sequence[tuple[Any, Any, Record | None]]) -
     """The scores of a suite's cells as a file that boards are rendered from."""
     from leaderboards import scores
 
-    about = {"suite": suite.name, "title": f"Board: {suite.name}", "about": suite.about}
-    return scores.text_of(_cells(found, suite.metric_names), **about)
+    first = _first(cell for cell, *_ in found)
+    return scores.text_of(_cells(found, suite.metric_names, first), **_about(suite))
+
+
+def _about(suite: Suite) -> dict[str, str]:
+    return {"suite": suite.name, "title": f"Board: {suite.name}", "about": suite.about}
 
 
 def texts(scores: str) -> dict[str, str]:
@@ -165,11 +206,15 @@ def _rendered(board: Board, facts: Mapping[str, Any]) -> dict[str, str]:
     from leaderboards import render
 
     about = {"title": facts.get("title", "Board"), "about": facts.get("about", "")}
-    return {
-        "board.md": render.markdown(board, **about),
-        "board.csv": render.csv(board),
-        "board.json": render.as_json(board, **about),
+    made = {
+        "board.md": partial(render.markdown, board, **about),
+        "board.csv": partial(render.csv, board),
+        "board.json": partial(render.as_json, board, **about),
     }
+    names = list(made)
+    worth = len(board.cells) > MANY
+    first, second = in_two(lambda some: {n: made[n]() for n in some}, names[:1], names[1:], worth=worth)
+    return first | second
 
 
 def render_file(path: Path, to: Path | None) -> dict[str, str]:

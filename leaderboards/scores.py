@@ -37,9 +37,14 @@ def to_text(frame: pd.DataFrame, **about: Any) -> str:
 
 def text_of(cells: Iterable[Cell], **about: Any) -> str:
     """As `to_text`, of cells in the order of the frame."""
-    head = {"format": FORMAT, **about}
-    lines = ",\n".join(map(_line, cells))
-    return f'{json.dumps(head, ensure_ascii=False)[:-1]}, "cells": [\n{lines}\n]}}\n'
+    return text_of_lines(map(line, cells), **about)
+
+
+def text_of_lines(lines: Iterable[str], **about: Any) -> str:
+    """As `to_text`, of what `line` makes of each cell."""
+    all_lines = ",\n".join(lines)
+    head = json.dumps({"format": FORMAT, **about}, ensure_ascii=False)
+    return f'{head[:-1]}, "cells": [\n{all_lines}\n]}}\n'
 
 
 def from_text(text: str, name: str = "scores") -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -152,7 +157,7 @@ def _cells(frame: pd.DataFrame) -> list[Cell]:
     return list(cells.values())
 
 
-def _line(cell: Cell) -> str:
+def line(cell: Cell) -> str:
     """A cell as JSON."""
     common = json.dumps({k: _plain(cell[k]) for k in CELL}, ensure_ascii=False)
     found = cell["scores"]

@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from bench.apart import apart, forking, resident
+from bench.apart import apart, forking, in_two, resident
 
 
 def test_a_value_comes_back_and_the_parent_is_untouched() -> None:
@@ -102,3 +102,20 @@ def test_a_child_ends_with_its_parent() -> None:
     while any(psutil.pid_exists(p) and psutil.Process(p).status() != "zombie" for p in (pid, lone)):
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("worth", [True, False])
+def test_work_in_two(worth: bool) -> None:
+    """Where it is worth it the second part is done by a child; what fails there is done here."""
+    here = os.getpid()
+
+    def work(items: list[int]) -> tuple[int, list[int]]:
+        if 7 in items and os.getpid() != here:
+            raise ValueError("not in a child")
+        return os.getpid(), [2 * i for i in items]
+
+    (first, one), (second, two) = in_two(work, [1, 2], [3], worth=worth)
+    assert (one, two) == ([2, 4], [6])
+    assert first == here
+    assert (second != here) is worth
+    assert in_two(work, [1], [7], worth=worth) == ((here, [2]), (here, [14]))

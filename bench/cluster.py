@@ -243,6 +243,8 @@ class Cluster:
         try:
             return self.ray.get(ref)
         except self.ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, BenchError):  # the store's disk is full there
+                raise BenchError(str(error.cause)) from error
             name, place = untold(error.cause if isinstance(error.cause, Exception) else error)
             raise BenchError(f"a node of the cluster cannot run cells: {name}, {place}") from error
         except self.ray.exceptions.RayError:

@@ -58,7 +58,8 @@ def test_every_generator_has_figures_of_every_shape() -> None:
 
 
 def test_figures_follow_from_the_stored_points() -> None:
-    from bench.measure import factors, figures, held
+    from bench.cost_figures import figures
+    from bench.measure import factors, held
 
     saved = json.loads(json.dumps(load().saved))
     assert json.loads(json.dumps(figures(saved["points"]))) == saved["figures"]
@@ -78,7 +79,7 @@ def test_figures_follow_from_the_stored_points() -> None:
 
 @pytest.mark.parametrize("planted", [(0.5, 0.2, 1.0, 1.3), (0.0, 0.3, 2.0, 0.0), (1.5, 0.0, 1.0, 0.4)])
 def test_a_planted_cost_is_found(planted: tuple[float, float, float, float]) -> None:
-    from bench.measure import _curve
+    from bench.cost_figures import _curve
 
     floor, base, a, b = planted
     sizes = [(500, 30), (1_000, 30), (2_000, 30), (500, 60)]

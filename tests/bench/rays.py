@@ -18,7 +18,7 @@ class Rays:
     """Nodes at 127.0.0.2, the head, and the addresses after it; one core each. env: of all of them."""
 
     def __init__(self, folder: Path, nodes: int = 3, **env: str) -> None:
-        pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`)")
+        pytest.importorskip("ray", reason="Ray is not installed: pip install 'synth-health-bench[ray]'")
         self.folder, self.env = folder, env
         with socket.socket() as free:
             free.bind(("127.0.0.2", 0))

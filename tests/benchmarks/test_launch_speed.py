@@ -72,7 +72,7 @@ def rays() -> Iterator[Rays]:
 def two_to_one(run: Run, folder: Path, benchmark) -> float:
     """How many times the throughput of one worker two have, on cells that keep a core at work."""
     if (os.cpu_count() or 1) < 2:
-        pytest.skip("one core")
+        pytest.skip("this machine has one core: two workers need two")
     taken = {workers: per_cell(run, folder / str(workers), BUSY, (2, AT_WORK), workers) for workers in (1, 2)}
     ratio = taken[1] / taken[2]
     report(benchmark, seconds_a_cell=taken, throughput_of_two_to_one=ratio)

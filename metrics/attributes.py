@@ -12,9 +12,10 @@ from scipy.sparse import csr_array
 
 from metrics import Score, Undefined, near, pairwise, resample
 from metrics.privacy import FEWEST, few, null_score, shuffled
-from metrics.tables import Tables
+from metrics.tables import Tables, scale
 
 KNOWN_CODES = 256
+TOLERANCE = 0.1  # of train's IQR: a guessed number that is no farther from the true one is right
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _known(t: Tables) -> tuple[list[str], list[str]]:
     """
     flat = t.flat("train")
     if t.shape in ("codes", "visits"):
-        often = flat[t.ever].mean().sort_index().sort_values(ascending=False, kind="stable").index
+        often = flat[t.ever].mean().sort_values(ascending=False, kind="stable").index
         first = list(often[: min(KNOWN_CODES, len(often) // 2)])
         known = [c for c in (*t.quasi, *first) if c in flat.columns]
         return known, [
@@ -130,7 +131,8 @@ def _known(t: Tables) -> tuple[list[str], list[str]]:
 
 
 def _ranged(table: pd.DataFrame, train: pd.DataFrame, known: list[str]) -> np.ndarray:
-    """Known columns (n, p) for city-block distances: numbers by train's range, categories one-hot / 2, gaps flagged."""
+    """Known columns (n, p) for city-block distances: numbers less train's median over its range, categories
+    one-hot / 2, gaps flagged."""
     parts = []
     for name in known:
         values, reference = table[name], train[name]
@@ -146,7 +148,8 @@ def _ranged(table: pd.DataFrame, train: pd.DataFrame, known: list[str]) -> np.nd
             x = values.to_numpy(dtype=float, na_value=np.nan)
             gone = np.isnan(x)
             middle = np.median(seen) if len(seen) else 0.0
-            parts.append((np.where(gone, middle, x) / ((high - low) or 1.0))[:, None].astype(np.float32))
+            x = np.where(gone, 0.0, (x - middle) / ((high - low) or 1.0))
+            parts.append(x[:, None].astype(np.float32))
             if reference.isna().any():
                 parts.append(gone[:, None].astype(np.float32))
     return np.concatenate(parts, axis=1)
@@ -183,12 +186,18 @@ def _mode(nearest: csr_array, values: np.ndarray) -> np.ndarray:
 
 
 def _right(said: np.ndarray, true: np.ndarray, train: pd.Series) -> np.ndarray:
-    """A category must be equal; a number within a tenth of the true one; a gap is right where there is one."""
+    """Whether guesses are right: a category is equal, a number within a tenth of train's IQR (else sd, else 1), a gap
+    guessed where there is one.
+
+    A tolerance relative to the value itself would depend on where the column has its zero.
+    """
     if isinstance(train.dtype, pd.CategoricalDtype):
         return said == true
     both_gone = np.isnan(said) & np.isnan(true)
+    seen = train.dropna().to_numpy(dtype=float)
+    tolerance = TOLERANCE * (scale(seen)[1] if len(seen) else 1.0)
     with np.errstate(invalid="ignore"):
-        return both_gone | (np.abs(said - true) <= 0.1 * np.abs(true))
+        return both_gone | (np.abs(said - true) <= tolerance)
 
 
 def _entropy(column: pd.Series) -> float:

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from metrics import Score, Undefined, judges, pairwise, resample
+from metrics import Score, Undefined, judges, near, pairwise, resample
 from metrics.tables import Tables
 
 MMD_ROWS = 20_000
@@ -20,7 +20,7 @@ def mmd(t: Tables, *, seed: int) -> Score | Undefined:
     if bandwidth == 0:
         return Undefined("the median distance within train is 0")
     gamma = 1 / (2 * bandwidth**2)
-    held, synth = (_at_most(t.matrix(name), MMD_ROWS, seed) for name in ("holdout", "synth"))
+    held, synth = (t.matrix(name)[near.picked(t, name, MMD_ROWS, seed)] for name in ("holdout", "synth"))
     if len(held) < 3 or len(synth) < 2:
         return Undefined(f"{len(held)} holdout and {len(synth)} synth subjects are too few")
     group = resample.groups(len(held), seed=seed)
@@ -50,7 +50,7 @@ def c2st(t: Tables, *, seed: int) -> Score | Undefined:
     size = min(t.n("holdout"), t.n("synth"))
     if size < 10:
         return Undefined(f"{size} subjects a side are too few for five folds")
-    held, synth = (_at_most(t.raw(name), size, seed) for name in ("holdout", "synth"))
+    held, synth = (t.raw(name)[near.picked(t, name, size, seed)] for name in ("holdout", "synth"))
     x = np.concatenate([held, synth])
     y = np.arange(2 * size) >= size
     w = np.concatenate([resample.weights(size, seed=seed), np.ones((1 + resample.DRAWS, size), np.float32)], axis=1)
@@ -79,23 +79,20 @@ def alpha_precision(t: Tables, *, seed: int) -> Score | Undefined:
 
 def beta_recall(t: Tables, *, seed: int) -> Score | Undefined:
     """1 − 2 ∫ |R_β − β| dβ: R_β is the share of holdout subjects whose nearest synth subject is no farther than their
-    nearest fellow and lies within the β-quantile of synth's distances to its centre."""
+    nearest fellow and lies within the β-quantile of synth's distances to its centre; of several nearest ones, the share
+    that does."""
     held, synth = t.matrix("holdout"), t.matrix("synth")
     if len(held) < 2:
         return Undefined(f"{len(held)} holdout subject is too few")
     fellow, _ = pairwise.neighbours(held, held, 1, same=True)
-    near_synth, index = pairwise.nearest(held, synth)
-    covered = near_synth <= fellow[:, 0] + 1e-6
+    nearest, _ = pairwise.nearest(held, synth)
+    covered = np.flatnonzero(nearest <= fellow[:, 0])
     radius = np.sqrt(((synth - synth.mean(axis=0)) ** 2).sum(axis=1, dtype=np.float64))
-    rank = np.searchsorted(np.sort(radius), radius[index] - 1e-6, side="left") / len(synth)
-    reached = covered[:, None] & (rank[:, None] <= GRID)  # (m, β)
-    share = resample.weights(len(held), seed=seed) @ reached.astype(np.float32) / len(held)
+    rank = np.searchsorted(np.sort(radius), radius - 1e-6, side="left") / len(synth)
+    inside = (rank[:, None] <= GRID).astype(np.float32)  # (n, β)
+    reached = np.zeros((len(held), len(GRID)), np.float32)
+    for rows, tied in pairwise.tied(held[covered], synth):
+        reached[covered[rows]] = tied.astype(np.float32) @ inside / tied.sum(axis=1, keepdims=True)
+    share = resample.weights(len(held), seed=seed) @ reached / len(held)
     values = 1 - 2 * np.abs(share - GRID).mean(axis=1)
     return Score(float(max(0.0, values[0])), resample.spread(values), len(held))
-
-
-def _at_most(x: np.ndarray, rows: int, seed: int) -> np.ndarray:
-    """At most so many rows, a seeded sample where there are more."""
-    if len(x) <= rows:
-        return x
-    return x[np.sort(np.random.default_rng([seed, rows]).permutation(len(x))[:rows])]

@@ -2,15 +2,16 @@
 
 Parts of the tables over which is searched, all as rows of the distance matrix: `members` (train) and `others` (holdout)
 are k subjects each, the smaller table whole and a seeded sample of the other; `attacked` is both, members first;
-`reference` is the last third of the others, `synth` all of synth, `synth_k` k of it at most.
+`reference` is a random third of the others, `synth` all of synth, and (table, size) a seeded sample of a table.
 """
 
 import numpy as np
 
 from metrics import pairwise
-from metrics.tables import Tables
+from metrics.tables import NAMES, Tables
 
 K = 5
+Part = str | tuple[str, int]
 
 
 def count(t: Tables) -> int:
@@ -19,26 +20,32 @@ def count(t: Tables) -> int:
 
 
 def picked(t: Tables, name: str, size: int, seed: int) -> np.ndarray:
-    """A seeded sample of row numbers of a table, in order; all of them where it has no more."""
-    return np.sort(np.random.default_rng([seed, size]).permutation(t.n(name))[:size])
+    """Row numbers of a seeded sample of a table, in order; all of them where it has no more.
+
+    Each table has a sample of its own: tables are sorted by content, so that the same row numbers of two tables would
+    be alike.
+    """
+    rng = np.random.default_rng([seed, size, NAMES.index(name)])
+    return np.sort(rng.permutation(t.n(name))[:size])
 
 
-def rows(t: Tables, part: str, seed: int) -> np.ndarray:
+def rows(t: Tables, part: Part, seed: int) -> np.ndarray:
     """The rows of a part (n, p)."""
     k = count(t)
     if part == "synth":
         return t.matrix("synth")
-    if part == "synth_k":
-        return t.matrix("synth")[picked(t, "synth", k, seed)]
     if part == "members":
-        return t.matrix("train")[picked(t, "train", k, seed)]
+        part = ("train", k)
     if part == "others":
-        return t.matrix("holdout")[picked(t, "holdout", k, seed)]
+        part = ("holdout", k)
     if part == "reference":
         return rows(t, "others", seed)[~_kept(k, seed)]
     if part == "attacked":
         return np.concatenate([rows(t, "members", seed), rows(t, "others", seed)])
-    raise ValueError(f"unknown part '{part}'")
+    if isinstance(part, str):
+        raise ValueError(f"unknown part '{part}'")
+    name, size = part
+    return t.matrix(name)[picked(t, name, size, seed)]
 
 
 def kept(t: Tables, seed: int) -> np.ndarray:
@@ -52,7 +59,7 @@ def _kept(k: int, seed: int) -> np.ndarray:
     return np.random.default_rng([seed, 3]).permutation(k) >= k // 3
 
 
-def found(t: Tables, a: str, b: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def found(t: Tables, a: Part, b: Part, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """From part a to its K nearest rows of part b, nearest first: squared distances and indices (n, at most K).
 
     Where a is b, no row is its own neighbour.
@@ -64,7 +71,7 @@ def found(t: Tables, a: str, b: str, seed: int) -> tuple[np.ndarray, np.ndarray]
     return t.once(("near", a, b, seed), make)
 
 
-def nearest(t: Tables, a: str, b: str, seed: int, *, out: np.ndarray) -> np.ndarray:
+def nearest(t: Tables, a: Part, b: Part, seed: int, *, out: np.ndarray) -> np.ndarray:
     """Squared distance from each row of part a to its nearest row of part b (n,).
 
     out: rows of part b that are left out (m,) bool; where all K nearest are out, the K-th stands for the next one.

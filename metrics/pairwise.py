@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 
 BLOCK_BYTES = 256 * 2**20
+DECIMALS = 6  # of squared distances: rows are float32, so that what lies beyond is noise and would break ties
+CENTRE_ROWS = 1_000  # rows that give the origin of a search, at most
+NOISE = 2e-6  # of a squared distance from a product of float32, per unit of the rows' own squared length
 
 
 def blocks(n: int, width: int, *, bytes_each: int = 4) -> Iterator[slice]:
@@ -35,26 +38,48 @@ def neighbours(a: np.ndarray, b: np.ndarray, k: int, *, same: bool = False) -> t
     """For each row of a (n, p) its k nearest rows of b (m, p), nearest first: squared distances (n, k), indices (n, k).
 
     same: a is b, and no row is its own neighbour. k is lowered where b has fewer rows. The search is one matrix product
-    a block, on the GPU where there is one; the distances to the rows it finds are then computed exactly, in float64, so
-    that a copy is at distance 0. Rows are centred first, for precision.
+    a block of centred rows, on the GPU where there is one. The distances to the rows it finds are then computed in
+    float64 from the rows as they are, which are the same in every table, and rounded to DECIMALS: a copy is at distance
+    0, and equal distances tie whatever they are measured from.
     """
     k = min(k, len(b) - same)
     if k < 1:
         raise ValueError(f"{len(b)} rows hold no neighbour")
-    middle = b.mean(axis=0)
-    a, b = (a - middle).astype(np.float32), (b - middle).astype(np.float32)
     search = _search_gpu if gpu() else _search
     index = np.empty((len(a), k), np.int64)
     distance = np.empty((len(a), k))
-    for rows, found in search(a, b, k, same):
+    for rows, found in search(*_centred(a, b), k, same):
         exact = np.empty(found.shape)
         for j in range(found.shape[1]):
-            gap = (a[rows] - b[found[:, j]]).astype(np.float64)
-            exact[:, j] = (gap * gap).sum(axis=1)
+            gap = a[rows].astype(np.float64) - b[found[:, j]]
+            exact[:, j] = (gap * gap).sum(axis=1).round(DECIMALS)
         order = np.argsort(exact, axis=1, kind="stable")
         index[rows] = np.take_along_axis(found, order, axis=1)
         distance[rows] = np.take_along_axis(exact, order, axis=1)
     return distance, index
+
+
+def tied(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Find all nearest rows of b (m, p), block by block: rows of a (n, p), which of b are nearest to each (rows, m).
+
+    Distances within the float noise of the least one count as equal to it.
+    """
+    a, b = _centred(a, b)
+    b2 = (b * b).sum(axis=1)
+    for rows in blocks(len(a), 2 * len(b) + a.shape[1]):
+        d = squared(a[rows], b, b2)
+        least = d.min(axis=1, keepdims=True)
+        noise = NOISE * (1 + (a[rows] * a[rows]).sum(axis=1, keepdims=True))
+        yield rows, d <= least + noise
+
+
+def _centred(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows less the medians of some rows of b, so that products of float32 lose fewer digits.
+
+    Not its means: one wild row would move all the others far from zero.
+    """
+    middle = np.median(b[:: -(-len(b) // CENTRE_ROWS)], axis=0)
+    return (a - middle).astype(np.float32), (b - middle).astype(np.float32)
 
 
 def _search(a: np.ndarray, b: np.ndarray, k: int, same: bool) -> Iterator[tuple[slice, np.ndarray]]:
@@ -133,8 +158,7 @@ def kernel_sums(a: np.ndarray, b: np.ndarray, gamma: float, group: np.ndarray, g
     group: the group of each row of a, (n,). Where b is a, gives (groups, groups); else (groups, 1).
     """
     same = a is b
-    middle = b.mean(axis=0)
-    a, b = (a - middle).astype(np.float32), (b - middle).astype(np.float32)
+    a, b = _centred(a, b)
     member = np.eye(groups, dtype=np.float32)[group] if same else np.ones((len(b), 1), np.float32)
     out = np.zeros((groups, member.shape[1]))
     for rows, sums in (_kernel_gpu if gpu() else _kernel)(a, b, gamma, member):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import rankdata
 
-from metrics import Score, Undefined, near, resample
+from metrics import Score, Undefined, near, pairwise, resample
 from metrics.tables import Tables
 
 FEWEST = 20
@@ -18,6 +18,7 @@ FEWEST_FOR_TPR = 500
 FPR = 0.01
 LEAST_DISTANCE = 1e-3  # of the median distance, so that a copy has a logarithm
 SHUFFLES = 100
+NNAA_ROWS = 20_000  # subjects a side, at most: the search grows with their square
 
 # --- membership ---
 
@@ -154,29 +155,28 @@ def _tpr(score: np.ndarray, member: np.ndarray, other: np.ndarray) -> np.ndarray
 
 
 def nnaa(t: Tables, *, seed: int) -> Score | Undefined:
-    """AA(holdout, synth) − AA(train, synth), k subjects each.
+    """[AA(holdout, synth) − ½] − [AA(train, synth) − ½], each with as many synth as real subjects (Yale et al. 2020).
 
     AA(R, S) = ½ [share of R farther from S than from the rest of R + share of S farther from R than from the rest of
-    S], ties half: ½ where R and S are alike, near 0 where S copies R.
+    S], ties half: ½ where R and S are alike, near 0 where S copies R. A seeded sample of the larger table makes sizes
+    equal, at most NNAA_ROWS subjects.
     """
-    k = min(near.count(t), t.n("synth"))
-    if k < FEWEST:
-        return few(k)
-    if t.n("synth") < near.count(t):
-        return Undefined(f"{t.n('synth')} synth subjects, fewer than the {near.count(t)} of the smaller real table")
-
-    groups = resample.groups(k, seed=seed)
+    k, n = (min(t.n(real), t.n("synth"), NNAA_ROWS) for real in ("holdout", "train"))
+    if min(k, n) < FEWEST:
+        return few(min(k, n))
+    held_groups, train_groups = (resample.groups(size, seed=seed) for size in (k, n))
 
     def value(g: int) -> float:
-        return _accuracy(t, "others", seed, groups == g) - _accuracy(t, "members", seed, groups == g)
+        held = _accuracy(t, ("holdout", k), ("synth", k), seed, held_groups == g)
+        return held - _accuracy(t, ("train", n), ("synth", n), seed, train_groups == g)
 
-    return _jackknifed(value, groups, 2 * k)
+    return _jackknifed(value, held_groups, k + n)
 
 
-def _accuracy(t: Tables, real: str, seed: int, out: np.ndarray) -> float:
-    """AA of k real and k synth subjects, those of `out` (k,) left out on both sides."""
+def _accuracy(t: Tables, real: near.Part, synth: near.Part, seed: int, out: np.ndarray) -> float:
+    """AA of equally many real and synth subjects, those of `out` (size,) left out on both sides."""
     shares = []
-    for a, b in ((real, "synth_k"), ("synth_k", real)):
+    for a, b in ((real, synth), (synth, real)):
         across, own = (near.nearest(t, a, x, seed, out=out) for x in (b, a))
         shares.append(_closer(own, across)[~out].mean())
     return float(np.mean(shares))
@@ -197,8 +197,9 @@ def dcr_share(t: Tables, *, seed: int) -> Score | Undefined:
 
 
 def _closer(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """1 where a is the smaller distance, ½ where they tie."""
-    return (a < b - 1e-9) + 0.5 * (np.abs(a - b) <= 1e-9)
+    """1 where a is the smaller distance, ½ where they tie: two equal distances may be rounded to either side."""
+    step = 1.5 * 10.0**-pairwise.DECIMALS
+    return (a < b - step) + 0.5 * (np.abs(a - b) <= step)
 
 
 def _jackknifed(value: Callable[[int], float], groups: np.ndarray, n: int) -> Score:

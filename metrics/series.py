@@ -177,6 +177,6 @@ def _codes(t: Tables) -> list[str]:
 
 
 def _common(t: Tables) -> list[str]:
-    """Train's 100 commonest codes, ties by name."""
-    share = t["train"][_codes(t)].mean().sort_index()
+    """Train's 100 commonest codes, ties in the order of the columns."""
+    share = t["train"][_codes(t)].mean()
     return list(share.sort_values(ascending=False, kind="stable").index[:COMMONEST])

@@ -1,9 +1,9 @@
 """Tables: the train, holdout and synth tables a metric sees, with the costly views of them computed once.
 
 Rules that every view keeps (METRICS): encoders, scales and vocabularies come from train alone and are applied to all
-tables; columns are sorted by name and subjects by content first, so that the order in which a table arrives changes
-nothing; a longitudinal table has a flat view (ever-flag and count per code for visits; the grid, channel by step, for
-series; statics in both).
+tables; columns and subjects are sorted by content first, so that neither the order in which a table arrives nor a
+column's name, unit or origin changes anything; a longitudinal table has a flat view (ever-flag and count per code for
+visits; the grid, channel by step, for series; statics in both).
 """
 
 from __future__ import annotations
@@ -75,11 +75,17 @@ class Tables:
         strange = set(roles) - ROLES
         if strange or "target" not in roles:
             raise ValueError(f"roles {sorted(roles)}: expected target and any of {sorted(ROLES - {'target'})}")
+        order = canonical_columns(train)
+        position = {name: i for i, (name, _) in enumerate(order)}
+        codes, sensitive, quasi = (
+            tuple(sorted(roles.get(role, ()), key=lambda name: position.get(name, len(position))))
+            for role in ("codes", "sensitive", "quasi")
+        )
         self.target: str = roles["target"]
         self.static: tuple[str, ...] = tuple(roles.get("static", ()))
-        self.codes: tuple[str, ...] = tuple(sorted(roles.get("codes", ())))
-        self.sensitive: tuple[str, ...] = tuple(sorted(roles.get("sensitive", ())))
-        self.quasi: tuple[str, ...] = tuple(sorted(roles.get("quasi", ())))
+        self.codes: tuple[str, ...] = codes
+        self.sensitive: tuple[str, ...] = sensitive
+        self.quasi: tuple[str, ...] = quasi
         self.judges = dict(judges or {})
         self.conditions = dict(conditions or {})
         self.no_conditions = dict(no_conditions or {})
@@ -88,7 +94,7 @@ class Tables:
         self.no_minority = no_minority
         self.shared = shared
         given = {"train": train, "holdout": holdout, "synth": synth, "minority": minority}
-        self._tables = {name: _canonical(t, train, name) for name, t in given.items() if t is not None}
+        self._tables = {name: _canonical(t, order, name) for name, t in given.items() if t is not None}
         self.longitudinal = train.index.nlevels == 2
         self.shape = self._shape()
         self._memory: dict[Any, Any] = {}
@@ -135,8 +141,8 @@ class Tables:
         return self.flat(name)[self.target].to_numpy(dtype=bool)
 
     def matrix(self, name: str, *, without: Sequence[str] = ()) -> np.ndarray:
-        """The flat view for distances (n, p) float32: numbers divided by train's IQR (else sd, else 1), categories
-        one-hot / sqrt 2, booleans 0/1, a missing value as an indicator and train's median."""
+        """The flat view for distances (n, p) float32: numbers less train's median over its IQR (else sd, else 1),
+        categories one-hot / sqrt 2, booleans 0/1, a missing value as an indicator and 0."""
         key = ("matrix", name, tuple(without))
         return self.once(key, lambda: self._scaled.transform(self.flat(name), set(without)))
 
@@ -146,8 +152,8 @@ class Tables:
         return self._scaled.names
 
     def features(self, name: str, *, scaled: bool = False) -> np.ndarray:
-        """The judges' view (n, p) float32, without the target: raw numbers with gaps as NaN and one-hot categories, or
-        scaled as in `matrix`.
+        """The judges' view (n, p) float32, without the target: numbers less train's median over its IQR with gaps as
+        NaN and categories one-hot, or (scaled) all as in `matrix`.
 
         Series: per channel mean, sd, min, max, first, last, slope and missing share, and the statics.
         """
@@ -155,7 +161,8 @@ class Tables:
         return self.once(("features", name, scaled), lambda: encoder.transform(self._summary(name)))
 
     def raw(self, name: str) -> np.ndarray:
-        """The flat view (n, p) float32 with the target: raw numbers with gaps as NaN, one-hot categories."""
+        """The flat view (n, p) float32 with the target: numbers less train's median over its IQR with gaps as NaN,
+        categories one-hot."""
         return self.once(("raw", name), lambda: self._plain.transform(self.flat(name)))
 
     @cached_property
@@ -188,7 +195,7 @@ class Tables:
     def _summary(self, name: str) -> pd.DataFrame:
         if self.shape != "series":
             return self.flat(name)
-        return self.once(("summary", name), lambda: _summaries(self[name], self._varying, self._at_rest))
+        return self.once(("summary", name), lambda: _summaries(self[name], self._varying, self._at_rest, self["train"]))
 
     @property
     def _at_rest(self) -> list[str]:
@@ -226,7 +233,11 @@ class Tables:
 
 
 class Encoder:
-    """Columns of a flat table as features; levels, scales, medians and gaps are train's."""
+    """Columns of a flat table as features; levels, scales, medians and gaps are train's.
+
+    A number is centred and divided in float64 and cast to float32 last: far from zero, float32 has no digits left for
+    what tells subjects apart.
+    """
 
     def __init__(self, train: pd.DataFrame, *, scaled: bool) -> None:
         self.scaled = scaled
@@ -263,52 +274,86 @@ class Encoder:
             codes = pd.Index(facts).get_indexer(values.astype("object"))
             out[np.arange(len(values)), codes] = np.sqrt(0.5) if self.scaled else 1.0
             return out
-        x = values.to_numpy(dtype=float, na_value=np.nan)
+        middle, size = facts
+        x = (values.to_numpy(dtype=float, na_value=np.nan) - middle) / size
         if not self.scaled:
             return x.astype(np.float32)[:, None]
-        middle, size = facts
         gone = np.isnan(x)
-        return np.column_stack([np.where(gone, middle, x) / size, gone]).astype(np.float32)
+        return np.column_stack([np.where(gone, 0.0, x), gone]).astype(np.float32)
 
 
-def _canonical(table: pd.DataFrame, train: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Columns by name; subjects by a hash of their content, numbered afresh.
+def canonical_columns(train: pd.DataFrame) -> list[tuple[str, np.uint64]]:
+    """The columns of train in an order that follows from their content alone, each with a key of that content.
 
-    Numbers enter the hash divided by train's scale, so that their units do not change the order either.
+    A column's key sums what its values are and in which rows they stand, so that only columns that are equal row by row
+    share one; those go by name.
     """
-    if set(table.columns) != set(train.columns):
-        odd = sorted(set(table.columns) ^ set(train.columns))[0]
+    plain = {name: _content(train[name]) for name in train.columns}
+    rows = _row_keys(plain, {name: _mixed(x).sum() for name, x in plain.items()}, train.index)
+    keys = {name: _mixed(x + rows).sum() for name, x in plain.items()}
+    return sorted(keys.items(), key=lambda item: (item[1], str(item[0])))
+
+
+def _canonical(table: pd.DataFrame, order: list[tuple[str, np.uint64]], name: str) -> pd.DataFrame:
+    """Columns in the order given; subjects by a hash of their content, numbered afresh."""
+    keys = dict(order)
+    if set(table.columns) != set(keys):
+        odd = sorted(set(table.columns) ^ set(keys))[0]
         raise ValueError(f"{name}: column '{odd}' is not in both this table and train")
-    table = table[sorted(train.columns)]
-    unitless = {c: _unitless(table[c], train[c]) if table[c].dtype.kind in "iuf" else table[c] for c in table.columns}
-    content = pd.util.hash_pandas_object(pd.DataFrame(unitless, table.index), index=False).to_numpy()
+    table = table[list(keys)]
+    rows = _row_keys({c: _content(table[c]) for c in keys}, keys, table.index)
     if table.index.nlevels == 1:
-        order = np.argsort(content, kind="stable")
-        table = table.iloc[order]
+        table = table.iloc[np.argsort(rows, kind="stable")]
         table.index = pd.RangeIndex(len(table), name="subject")
         return table
     place = pd.factorize(table.index.get_level_values("subject"))[0]
     time = table.index.get_level_values("time").to_numpy()
-    mixed = content * (np.uint64(2) * time.astype(np.uint64) + np.uint64(1)) + time.astype(np.uint64)
     subject = np.zeros(place.max() + 1, np.uint64)
-    np.add.at(subject, place, mixed)
+    np.add.at(subject, place, rows)
     rank = np.empty(len(subject), np.int64)
     rank[np.argsort(subject, kind="stable")] = np.arange(len(subject))
-    order = np.lexsort((time, rank[place]))
-    table = table.iloc[order]
-    table.index = pd.MultiIndex.from_arrays([rank[place][order], time[order]], names=["subject", "time"])
+    sequence = np.lexsort((time, rank[place]))
+    table = table.iloc[sequence]
+    table.index = pd.MultiIndex.from_arrays([rank[place][sequence], time[sequence]], names=["subject", "time"])
     return table
 
 
-def _unitless(values: pd.Series, train: pd.Series) -> np.ndarray:
-    x, seen = (v.to_numpy(dtype=float, na_value=np.nan) for v in (values, train.dropna()))
-    return np.round(x / (scale(seen)[1] if len(seen) else 1.0), 9)
+def _row_keys(contents: Mapping[str, np.ndarray], keys: Mapping[str, np.uint64], index: pd.Index) -> np.ndarray:
+    """A key (n,) uint64 of each row's content and time; the order of columns does not matter."""
+    rows = np.zeros(len(index), np.uint64)
+    for name, content in contents.items():
+        rows += _mixed(content + keys[name])
+    if index.nlevels == 2:
+        rows = _mixed(rows + index.get_level_values("time").to_numpy().astype(np.uint64))
+    return rows
+
+
+def _content(values: pd.Series) -> np.ndarray:
+    """Values (n,) as uint64, equal where they are equal: levels by their names, numbers by their ranks.
+
+    The least rank of equal numbers depends on neither unit nor origin; a gap is 0.
+    """
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        levels = pd.util.hash_array(values.cat.categories.astype(str).to_numpy(dtype=object))
+        return np.append(levels, np.uint64(0))[values.cat.codes.to_numpy()]
+    if str(values.dtype) == "bool":
+        return values.to_numpy().astype(np.uint64)
+    x = values.to_numpy(dtype=float, na_value=np.nan)
+    ranks = np.searchsorted(np.sort(x), x, side="left").astype(np.uint64) + np.uint64(1)
+    return np.where(np.isnan(x), np.uint64(0), ranks)
+
+
+def _mixed(x: np.ndarray) -> np.ndarray:
+    """uint64 numbers scattered over all 64 bits (the finaliser of SplitMix64, Steele et al. 2014)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
 
 
 def scale(x: np.ndarray) -> tuple[float, float]:
     """Median, and IQR (else standard deviation, else 1), of values without gaps."""
     low, middle, high = np.quantile(x, [0.25, 0.5, 0.75])
-    return float(middle), float(high - low) or float(x.std()) or 1.0
+    return float(middle), float(high - low) or float((x - middle).std()) or 1.0
 
 
 def _by_step(
@@ -332,8 +377,9 @@ def _by_step(
     return {f"{column} @{t:03d}": w for t, w in enumerate(wide)}
 
 
-def _summaries(table: pd.DataFrame, varying: list[str], static: list[str]) -> pd.DataFrame:
-    """Per subject: statics, and eight summaries of each channel (a category by its code; gaps are left out)."""
+def _summaries(table: pd.DataFrame, varying: list[str], static: list[str], train: pd.DataFrame) -> pd.DataFrame:
+    """Per subject: statics, and eight summaries of each channel less train's median (a category by its code; gaps are
+    left out)."""
     first = table[table.index.get_level_values("time") == 0].droplevel("time")[static]
     place = pd.factorize(table.index.get_level_values("subject"))[0]
     time = table.index.get_level_values("time").to_numpy().astype(float)
@@ -344,6 +390,8 @@ def _summaries(table: pd.DataFrame, varying: list[str], static: list[str]) -> pd
         x = (
             values.cat.codes.where(values.notna()) if isinstance(values.dtype, pd.CategoricalDtype) else values
         ).to_numpy(dtype=float, na_value=np.nan)
+        if train[column].dtype.kind in "iuf" and train[column].notna().any():
+            x = x - float(train[column].median())
         group = pd.Series(x).groupby(place)
         parts |= {
             f"{column} {how}": group.agg(how).to_numpy() for how in ("mean", "std", "min", "max", "first", "last")

@@ -189,6 +189,49 @@ def test_units_do_not_matter(shape: str) -> None:
             assert score.value == pytest.approx(before[name].value, abs=1e-6), name
 
 
+OFFSETS = (1.7e9, 2.0e7, -3.0e6)
+
+
+def plain_numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its floats on a grid of 1/1024: float64 holds them exactly after each of the shifts."""
+    return table.assign(**{c: (table[c] * 1024).round() / 1024 for c in table if table[c].dtype.kind == "f"})
+
+
+@cache
+def plain_scores(shape: str) -> dict:
+    return metrics.score(rebuilt(tables(shape, "smote"), lambda table, name: plain_numbers(table)), CHEAP, seed=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_score_depends_on_origin_unit_name_or_order_of_columns(shape: str) -> None:
+    """A constant added to every numeric column, another unit, other names and another order, in all tables."""
+    t = tables(shape, "smote")
+    numeric = {c: i for i, c in enumerate(t["train"]) if t["train"][c].dtype.kind in "iuf"}
+    names = {c: f"v{i:03d}" for i, c in enumerate(np.random.default_rng(9).permutation(t["train"].columns))}
+
+    def change(table: pd.DataFrame, name: str) -> pd.DataFrame:
+        table = plain_numbers(table)
+        floats = {c: table[c] * 2.0 ** (i % 5 - 2) + OFFSETS[i % 3] for c, i in numeric.items()
+                  if table[c].dtype.kind == "f"}  # fmt: skip
+        integers = {c: table[c] * 2 + 20_000_000 for c in numeric if c not in floats}
+        table = table.assign(**floats, **integers).rename(columns=names)
+        return table[sorted(table.columns)]
+
+    roles = {"target": names[t.target]} | {
+        role: tuple(names[c] for c in getattr(t, role)) for role in ("static", "codes", "sensitive", "quasi")
+    }
+    renamed = rebuilt(t, change, roles)
+    renamed.conditions = {n: Condition({names[k]: v for k, v in c.given.items()}, c.samples)
+                          for n, c in renamed.conditions.items()}  # fmt: skip
+    renamed.prompts = tuple(Prompt({names[k]: v for k, v in p.expected.items()}, p.samples) for p in renamed.prompts)
+    found = metrics.score(renamed, CHEAP, seed=0)
+    for name, score in found.items():
+        before = plain_scores(shape)[name]
+        assert isinstance(score, Score) == isinstance(before, Score), name
+        if isinstance(score, Score):
+            assert score.value == pytest.approx(before.value, abs=1e-3), name
+
+
 JOINT = [m for m, row in METRICS.items() if row.floor == "marginal"]
 ONE_COLUMN = [m for m, row in METRICS.items() if row.floor == "uniform"]
 PRIVACY = [m for m, row in METRICS.items() if row.family == "privacy"]

@@ -11,7 +11,7 @@ from sklearn.metrics import brier_score_loss, f1_score, precision_recall_curve, 
 from sklearn.neighbors import NearestNeighbors
 
 import metrics
-from metrics import Score, Undefined, judges, near, privacy, resample, utility
+from metrics import Score, Undefined, judges, near, pairwise, privacy, resample, utility
 from metrics.tables import Condition, Prompt, Tables
 
 
@@ -80,18 +80,45 @@ def test_tpr_is_undefined_on_few_others() -> None:
 def test_nnaa_against_scikit_learn() -> None:
     train, held, synth = normal(90, 3), normal(60, 4), normal(90, 5)
     t = Tables(train, held, synth, roles={"target": "y"})
-    parts = {p: near.rows(t, p, 0) for p in ("members", "others", "synth_k")}
 
-    def gap(a: str, b: str) -> np.ndarray:
-        k = 2 if a == b else 1
-        return NearestNeighbors(n_neighbors=k).fit(parts[b]).kneighbors(parts[a])[0][:, -1]
+    def gap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        k = 2 if a is b else 1
+        return NearestNeighbors(n_neighbors=k).fit(b).kneighbors(a)[0][:, -1]
 
-    def accuracy(real: str) -> float:
-        one = (gap(real, "synth_k") > gap(real, real)).mean()
-        return (one + (gap("synth_k", real) > gap("synth_k", "synth_k")).mean()) / 2
+    def accuracy(name: str, size: int) -> float:
+        real, drawn = (near.rows(t, (part, size), 0) for part in (name, "synth"))
+        assert len(real) == len(drawn) == size
+        one = (gap(real, drawn) > gap(real, real)).mean()
+        return (one + (gap(drawn, real) > gap(drawn, drawn)).mean()) / 2
 
     found = metrics.score(t, ["nnaa_risk"], seed=0)["nnaa_risk"]
-    assert found.value == pytest.approx(accuracy("others") - accuracy("members"))
+    assert found.value == pytest.approx(accuracy("holdout", 60) - accuracy("train", 90))
+
+
+def test_nnaa_sees_a_copy_a_noisy_copy_and_half_a_copy() -> None:
+    """½ for a copy, with noise or without; about ¼ for half of one; 0 for fresh rows. Holdout is a quarter of train."""
+    found: dict[str, list[float]] = {"copy": [], "noisy": [], "half": [], "fresh": []}
+    for seed in range(5):
+        train, held, fresh = (normal(n, 10 * seed + i) for i, n in enumerate((800, 200, 800)))
+        noise = np.random.default_rng(seed).normal(size=(800, 4)) * 1e-6
+        columns = [f"x{j}" for j in range(4)]
+        noisy = train.assign(**dict(zip(columns, (train[columns].to_numpy() + noise).T, strict=True)))
+        half = pd.concat([train[:400], fresh[:400]], ignore_index=True).rename_axis("subject")
+        for name, synth in (("copy", train), ("noisy", noisy), ("half", half), ("fresh", fresh)):
+            found[name].append(scores(train, held, synth, names=["nnaa_risk"], seed=seed)["nnaa_risk"].value)
+    means = {name: float(np.mean(values)) for name, values in found.items()}
+    assert means["copy"] > 0.45
+    assert means["noisy"] == pytest.approx(means["copy"], abs=0.03)
+    assert 0.18 < means["half"] < 0.32
+    assert abs(means["fresh"]) < 0.03
+
+
+def test_samples_of_two_tables_have_places_of_their_own() -> None:
+    """The same row numbers of tables in the order of their content would be nearly the same subjects."""
+    train, held = normal(400, 0), normal(100, 1)
+    t = Tables(train, held, train, roles={"target": "y"})
+    rows = [set(near.picked(t, name, 100, 0)) for name in ("train", "synth")]
+    assert len(rows[0] & rows[1]) < 50  # 25 by chance, with a standard error of 4
 
 
 def test_copies_by_hand() -> None:
@@ -119,9 +146,66 @@ def test_ties_at_distance_zero_do_not_hide_a_copy() -> None:
     train, held = sparse(400, 0), sparse(400, 1)
     to_train, to_held = (pairwise_nearest(train, part) for part in (train, held))
     assert (to_train < to_held).mean() < 0.5  # the faulty share: no risk
-    found = scores(train, held, train, names=["dcr_share_risk", "mia_distance_auroc_gap"])
-    assert found["dcr_share_risk"].value > 5 * found["dcr_share_risk"].se
-    assert found["mia_distance_auroc_gap"].value > 5 * found["mia_distance_auroc_gap"].se
+    names = ["dcr_share_risk", "mia_distance_auroc_gap"]
+    tables = [(sparse(400, seed), sparse(400, seed + 1)) for seed in range(0, 10, 2)]
+    drawn = [scores(train, held, train, names=names) for train, held in tables]
+    for name in names:
+        values = [found[name].value for found in drawn]
+        assert np.mean(values) > 5 * np.std(values, ddof=1) / np.sqrt(len(values))
+
+
+def mixed(n: int, rng: np.random.Generator, d: int = 6, rate: float = 0.05) -> pd.DataFrame:
+    """Codes, a category and a number of few values: most nearest subjects are tied."""
+    codes = {f"c{j}": rng.random(n) < rate for j in range(d)}
+    level = pd.Categorical.from_codes(rng.integers(0, 5, n), list("abcde"))
+    return flat(**codes, level=level, days=rng.integers(1, 15, n).astype(float), y=rng.random(n) < 0.2)
+
+
+def test_equal_distances_tie_whatever_table_they_are_measured_in() -> None:
+    rng = np.random.default_rng(5)
+    t = Tables(mixed(300, rng), mixed(90, rng), mixed(200, rng), roles={"target": "y"})
+    synth = t.matrix("synth").astype(float)
+    for name in ("train", "holdout"):
+        table = t.matrix(name)
+        found = np.sqrt(pairwise.nearest(t.matrix("synth"), table)[0])
+        exact = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(table.astype(float)).kneighbors(synth)[0][:, 0]
+        assert np.abs(found - exact).max() < 1e-5
+    several = pairwise.neighbours(t.matrix("synth"), t.matrix("train"), 5)[0]
+    gaps = np.diff(np.unique(several))
+    assert gaps.min() > 1e-7  # nothing that differs by float noise alone
+
+
+def test_an_ideal_generator_is_as_close_to_train_as_to_holdout() -> None:
+    """Ties broken by float noise fall to one table or the other: the share is then off by many standard errors."""
+    off = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        train, held, synth = (mixed(n, rng, 30, 0.1).drop(columns="days") for n in (600, 300, 600))
+        found = scores(train, held, synth, names=["dcr_share_risk"])["dcr_share_risk"]
+        off.append(found.value / found.se)
+    assert np.mean(np.abs(off) > 1.96) < 0.2  # 0.05 by chance; eight of 40 would have a chance of 1 in 1,500
+    assert abs(np.mean(off)) < 4 / np.sqrt(len(off))
+
+
+def test_the_order_of_tied_subjects_changes_no_coverage() -> None:
+    rng = np.random.default_rng(6)
+    train, held, synth = (mixed(n, rng) for n in (300, 150, 300))
+    values = []
+    plain = [c for c in train if c != "y"]
+    for names in ("pqrstuvwx", "xwvutsrqp"):  # names of columns decide their order as they arrive
+        renamed = dict(zip(plain, names, strict=False))
+        tables = [x.rename(columns=renamed).sample(frac=1, random_state=1) for x in (train, held, synth)]
+        values.append(scores(*tables, names=["beta_recall_score"])["beta_recall_score"].value)
+    h, s = (Tables(train, held, synth, roles={"target": "y"}).matrix(n).astype(float) for n in ("holdout", "synth"))
+    distance = np.linalg.norm(h[:, None] - s[None], axis=2)
+    fellow = NearestNeighbors(n_neighbors=2).fit(h).kneighbors(h)[0][:, 1]
+    tied = distance <= distance.min(axis=1, keepdims=True) + 1e-4
+    radius = np.linalg.norm(s - s.mean(axis=0), axis=1)
+    rank = (radius[None, :] < radius[:, None] - 1e-5).mean(axis=1)
+    grid = np.linspace(0, 1, 101)
+    reached = (tied[:, :, None] * (rank[:, None] <= grid)).sum(axis=1) / tied.sum(axis=1, keepdims=True)
+    share = ((distance.min(axis=1) <= fellow + 1e-4)[:, None] * reached).mean(axis=0)
+    assert values == pytest.approx([1 - 2 * np.abs(share - grid).mean()] * 2, abs=1e-6)
 
 
 def pairwise_nearest(a: pd.DataFrame, b: pd.DataFrame) -> np.ndarray:

@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score, r2_score, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 import metrics
-from metrics import Score, Undefined, dimension, pairwise
+from metrics import Score, Undefined, dimension, near, pairwise
 from metrics.tables import Tables
 
 
@@ -231,21 +231,47 @@ def test_dimension_prediction_uses_the_positive_class() -> None:
         b = np.where(rng.random(n) < 0.95, a, ~a) if joint else rng.random(n) < 0.14
         return flat(a=a, b=b.astype(bool), y=rng.random(n) < 0.5)
 
-    train, held, synth = draw(2_000, True), draw(2_000, True), draw(2_000, False)
+    train, held, synth = draw(2_000, True), draw(4_000, True), draw(2_000, False)
     t = Tables(train, held, synth, roles={"target": "y", "codes": ["a", "b"]})
     found = metrics.score(t, ["dimension_prediction_f1_gap", "dimension_prediction_auroc_gap"], seed=0)
-    expected_f1, expected_auroc = [], []
-    for own, other in (("a", "b"), ("b", "a")):
-        scores = []
-        for table in (t["train"], t["synth"]):
-            model = LogisticRegression(C=0.1, tol=1e-8).fit(table[[other, "y"]], table[own])
-            p = model.predict_proba(t["holdout"][[other, "y"]])[:, 1]
-            scores.append((f1_score(t["holdout"][own], p >= 0.5, zero_division=0), roc_auc_score(t["holdout"][own], p)))
-        expected_f1.append(abs(scores[0][0] - scores[1][0]))
-        expected_auroc.append(abs(scores[0][1] - scores[1][1]))
-    assert found["dimension_prediction_f1_gap"].value == pytest.approx(np.mean(expected_f1), abs=0.01)
-    assert found["dimension_prediction_auroc_gap"].value == pytest.approx(np.mean(expected_auroc), abs=0.02)
+    order = np.random.default_rng([0, 4]).permutation(4_000)
+    halves = [t["holdout"].iloc[np.sort(order[i::2])] for i in range(2)]
+    f1, auroc = [], []
+    for i, (half, other) in enumerate((halves, halves[::-1])):
+        drawn = t["synth"].iloc[near.picked(t, "synth", 2_000, i)]
+        for own, seen in (("a", "b"), ("b", "a")):
+            p = [
+                LogisticRegression(C=0.1, tol=1e-8)
+                .fit(table[[seen, "y"]], table[own])
+                .predict_proba(half[[seen, "y"]])[:, 1]
+                for table in (other, drawn)
+            ]
+            f1.append(np.subtract(*(f1_score(half[own], x >= 0.5, zero_division=0) for x in p)))
+            auroc.append(np.subtract(*(roc_auc_score(half[own], x) for x in p)))
+    assert found["dimension_prediction_f1_gap"].value == pytest.approx(np.mean(f1), abs=0.01)
+    assert found["dimension_prediction_auroc_gap"].value == pytest.approx(np.mean(auroc), abs=0.02)
     assert found["dimension_prediction_f1_gap"].value > 0.5
+
+
+def test_dimension_prediction_is_zero_on_average_for_fresh_rows_and_no_less_for_a_copy() -> None:
+    """Compared with a model of train, a copy of train would be perfect by construction and fresh rows would not."""
+    found: dict[str, list[float]] = {"copy": [], "fresh": []}
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+
+        def draw(n: int, rng=rng) -> pd.DataFrame:
+            a = rng.random((n, 1)) < 0.3
+            codes = np.where(rng.random((n, 8)) < 0.8, a, rng.random((n, 8)) < 0.3)
+            return flat(**{f"c{j}": codes[:, j].astype(bool) for j in range(8)}, y=rng.random(n) < 0.5)
+
+        train, held, fresh = draw(400), draw(200), draw(400)
+        for name, synth in (("copy", train), ("fresh", fresh)):
+            roles = {"target": "y", "codes": [f"c{j}" for j in range(8)]}
+            scores = metrics.score(Tables(train, held, synth, roles=roles), ["dimension_prediction_auroc_gap"], seed=0)
+            found[name].append(scores["dimension_prediction_auroc_gap"].value)
+    for values in found.values():
+        assert len(set(values)) > 1
+        assert abs(np.mean(values)) < 4 * np.std(values, ddof=1) / np.sqrt(len(values))
 
 
 # --- time ---

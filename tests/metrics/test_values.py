@@ -342,10 +342,10 @@ def test_air_by_hand() -> None:
 def test_air_on_numbers_and_categories_by_hand() -> None:
     place = pd.Categorical(["a", "b"] * 12)
     train = flat(k=np.arange(24.0), income=np.arange(24.0) * 10, place=place, y=[True, False] * 12)
-    synth = train.assign(income=train["income"] * 1.05)  # within a tenth
+    synth = train.assign(income=train["income"] + 11)  # train's IQR is 115: within a tenth of it
     roles = {"target": "y", "sensitive": ["income", "place"]}
     assert score(train, train, synth, "air_train", **roles).value == pytest.approx(1)
-    far = train.assign(income=train["income"] * 1.5 + 5)
+    far = train.assign(income=train["income"] + 12)
     t = Tables(train, train, far, roles=roles)
     weights = np.array([attributes._entropy(train[c]) for c in ("income", "place")])
     expected = weights[1] / weights.sum()  # no income is right, every place is
@@ -370,11 +370,12 @@ def test_scales_and_levels_come_from_train() -> None:
     x = t.matrix("holdout")
     order = t["holdout"]
     assert x.shape == (5, 3 + 2 + 1)  # c one-hot with a gap, x with a flag, y
+    number, level = (np.flatnonzero(np.array(t.columns) == name) for name in ("x", "c"))
     row = x[np.flatnonzero(order["x"] == 100)[0]]
-    assert row[3] == pytest.approx(50)  # divided by train's IQR of 2
+    assert row[number] == pytest.approx([49, 0])  # less train's median 2, over its IQR of 2
     gap = x[np.flatnonzero(order["x"].isna())[0]]
-    assert gap[3:5] == pytest.approx([1, 1])  # train's median 2 over 2, and the flag
-    assert x[:, :3].max() == pytest.approx(np.sqrt(0.5))
+    assert gap[number] == pytest.approx([0, 1])  # train's median, and the flag
+    assert x[:, level].max() == pytest.approx(np.sqrt(0.5))
 
 
 def test_flat_view_of_visits() -> None:
@@ -394,8 +395,8 @@ def test_series_summaries_by_hand() -> None:
     two = pd.concat([table, table.assign(y=False).rename(index={0: 1}, level=0)])
     t = Tables(two, two, two, roles={"target": "y", "static": ["y"]})
     found = t._summary("train").iloc[0]
-    assert found["hr mean"] == pytest.approx(13 / 3)
-    assert (found["hr min"], found["hr max"], found["hr first"], found["hr last"]) == (1, 7, 1, 7)
+    assert found["hr mean"] == pytest.approx(13 / 3 - 5)  # train's median is 5
+    assert (found["hr min"], found["hr max"], found["hr first"], found["hr last"]) == (-4, 2, -4, 2)
     assert found["hr slope"] == pytest.approx(np.polyfit([0, 2, 3], [1, 5, 7], 1)[0])
     assert found["hr missing"] == 0.25
 

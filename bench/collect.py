@@ -14,6 +14,7 @@ from bench.cell import Cell, Record
 from bench.errors import BenchError
 from bench.store import Store
 from bench.suite import Suite, cells
+from metrics import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bench.datasets.source import Source
     from leaderboards.rank import Board
 
+Versions = dict[str, dict[str, int]]  # "metrics" and "generators": name -> version
 MANY = 4_000  # cells that are worth a second process
 UP_TO_SAMPLING = ("start", "load", "split", "tune", "reload", "fit", "sample", "minority")
 
@@ -167,14 +169,15 @@ def write_boards(suite: Suite, store: Store, data_dir: Path | None) -> dict[str,
     listed, names, here = list(cells(suite, data_dir)), suite.metric_names, set(store.keys(""))
     first = _first(cell for cell, *_ in listed)
 
-    def part(some: Sequence[tuple[Cell, Source, str]]) -> tuple[list[str], list[dict[str, Any]]]:
+    def part(some: Sequence[tuple[Cell, Source, str]]) -> tuple[list[str], list[dict[str, Any]], Versions]:
         found = _read(some, store, here)
-        return [scores.line(cell) for cell in _cells(found, names, first)], _costs(found, store)
+        return [scores.line(cell) for cell in _cells(found, names, first)], _costs(found, store), _versions(found)
 
     half = len(listed) // 2
     parts = in_two(part, listed[:half], listed[half:], worth=len(listed) > MANY)
-    text = scores.text_of_lines(chain(*(lines for lines, _ in parts)), **_about(suite))
-    made = {**texts(text), "cost.md": render.costs(_means([row for _, rows in parts for row in rows]))}
+    lines, costs, versions = zip(*parts, strict=True)
+    text = scores.text_of_lines(chain(*lines), **_about(suite), versions=_oldest(*versions))
+    made = {**texts(text), "cost.md": render.costs(_means([*chain(*costs)]))}
     return {name: store.save_board(suite.name, name, text) for name, text in made.items()}
 
 
@@ -183,11 +186,51 @@ def scores_text(suite: Suite, found: Sequence[tuple[Any, Any, Record | None]]) -
     from leaderboards import scores
 
     first = _first(cell for cell, *_ in found)
-    return scores.text_of(_cells(found, suite.metric_names, first), **_about(suite))
+    about = {**_about(suite), "versions": _versions(found)}
+    return scores.text_of(_cells(found, suite.metric_names, first), **about)
 
 
 def _about(suite: Suite) -> dict[str, str]:
     return {"suite": suite.name, "title": f"Board: {suite.name}", "about": suite.about}
+
+
+def _versions(found: Sequence[tuple[Any, Any, Record | None]]) -> Versions:
+    """The versions that cells were made with: of each metric and each generator of the package, the oldest."""
+    parts: list[Versions] = []
+    for cell, _, record in found:
+        if record is None or record.status != "done":
+            continue
+        scored = record.facts.get("versions") or dict.fromkeys((name.split("/")[0] for name in record.scores), 0)
+        own = {cell.generator: int(cell.version)} if cell.generator in generators.REGISTRY else {}
+        parts.append({"metrics": scored, "generators": own})
+    return _oldest(*parts)
+
+
+def _oldest(*parts: Versions) -> Versions:
+    out: Versions = {"metrics": {}, "generators": {}}
+    for part in parts:
+        for kind, versions in part.items():
+            for name, version in versions.items():
+                out[kind][name] = min(version, out[kind].get(name, version))
+    return {kind: dict(sorted(versions.items())) for kind, versions in out.items()}
+
+
+def _made_by(facts: Mapping[str, Any]) -> Versions:
+    """The versions that a file of scores names."""
+    return facts.get("versions", {})
+
+
+def outdated(versions: Versions) -> str:
+    """A sentence on what has changed since scores were made by these versions, "" where nothing has."""
+    scored, drawn = versions.get("metrics", {}), versions.get("generators", {})
+    metrics = [n for n, v in scored.items() if n not in METRICS or METRICS[n].version != v]
+    made = [n for n, v in drawn.items() if n not in generators.REGISTRY or generators.REGISTRY[n].version != v]
+    every = "all" if len(metrics) == len(scored) else f"{len(metrics)} of"
+    changed = [f"{every} {len(scored)} metrics"] if metrics else []
+    changed += [f"the generators {', '.join(f'`{n}`' for n in made)}"] if made else []
+    if not changed:
+        return ""
+    return f"**Made by older versions**: {' and '.join(changed)} have changed since. Run it again before quoting it."
 
 
 def texts(scores: str) -> dict[str, str]:
@@ -205,7 +248,8 @@ def texts(scores: str) -> dict[str, str]:
 def _rendered(board: Board, facts: Mapping[str, Any]) -> dict[str, str]:
     from leaderboards import render
 
-    about = {"title": facts.get("title", "Board"), "about": facts.get("about", "")}
+    said = [outdated(_made_by(facts)), facts.get("about", "")]
+    about = {"title": facts.get("title", "Board"), "about": "\n\n".join(text for text in said if text)}
     made = {
         "board.md": partial(render.markdown, board, **about),
         "board.csv": partial(render.csv, board),
@@ -239,7 +283,8 @@ def render_file(path: Path, to: Path | None) -> dict[str, str]:
         to.mkdir(parents=True, exist_ok=True)
         for name, text in {**made, "scores.json": path.read_text(encoding="utf-8")}.items():
             write_text(to / name, text)
-        picture = ranking(board, title=facts.get("title", "Board"), about=facts.get("about", ""))
+        title = facts.get("title", "Board") + (" (made by older versions)" if outdated(_made_by(facts)) else "")
+        picture = ranking(board, title=title, about=facts.get("about", ""))
         write_bytes(to / "board.png", picture)
     except OSError as error:
         raise BenchError(f"--out {to}: cannot be written: {reason(error)}") from error

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from math import isfinite, isnan
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,17 +124,16 @@ def _board(board: Board, suite: Suite, store: Store, boards: Mapping[str, Path])
     """The run of the boards: family means as metrics, the ranking as a table that the pages show, the report."""
     texts = {name: path.read_text(encoding="utf-8") for name, path in boards.items()}
     page = current(suite, store, texts.get("scores.json", ""))
-    places = board.places.rank(method="min")
     metrics, rows = {}, []
     for g in board.order:
-        row: list[Any] = [None if isnan(places[g]) else int(places[g]), g, bool(board.unranked[g])]
+        row: list[Any] = [g, bool(board.unranked[g])]
         for family in FAMILIES:
             found = board.families.loc[g, family]
             row += [_finite(found[k]) for k in ("mean", "low", "high")]
             if isfinite(found["mean"]):
                 metrics[f"{family}/{NAMEABLE.sub('-', g)}"] = float(found["mean"])
         rows.append(row)
-    columns = ["place", "generator", "unranked", *(f"{f} {k}" for f in FAMILIES for k in ("mean", "low", "high"))]
+    columns = ["generator", "unranked", *(f"{f} {k}" for f in FAMILIES for k in ("mean", "low", "high"))]
     texts[RANKING] = json.dumps({"columns": columns, "data": rows}, ensure_ascii=False)
     texts |= {REPORT: page} if page else {}
     tags = {"kind": "board", "mlflow.loggedArtifacts": json.dumps([{"path": RANKING, "type": "table"}])}

@@ -211,10 +211,9 @@ def measured(inner: Inner, names: Sequence[str], bounds: Sequence[str]) -> tuple
 
     rows = {n: metrics.METRICS[n] for n in names}
     other = {n: NULL if m.null is not None else str(m.floor) for n, m in rows.items()}
-    found = {
-        who: _reference(who, inner, [*names, *(bounds if who == CEILING else ())])
-        for who in dict.fromkeys([CEILING, *other.values()])
-    }
+    references = [who for who in dict.fromkeys([CEILING, *other.values()]) if who != metrics.CHANCE]
+    found = {who: _reference(who, inner, [*names, *(bounds if who == CEILING else ())]) for who in references}
+    found[metrics.CHANCE] = _chance(inner, names)
     scales = {}
     for n, m in rows.items():
         top, low = found[CEILING].get(n), found[other[n]].get(n)
@@ -224,6 +223,14 @@ def measured(inner: Inner, names: Sequence[str], bounds: Sequence[str]) -> tuple
         if (ceiling > floor if m.up else ceiling < floor) and error is not None:
             scales[n] = Scale(floor, ceiling, abs(ceiling - floor) / max(error, 1e-12))
     return scales, tuple(b for b in bounds if b not in found[CEILING])
+
+
+def _chance(inner: Inner, names: Sequence[str]) -> dict[str, metrics.Score]:
+    """The scores of a guess: an AUROC of ½, an average precision of the inner holdout's prevalence."""
+    from bench.datasets.law import per_subject
+
+    y = per_subject(inner.holdout, inner.roles.target)
+    return {n: metrics.Score(0.5 if n.endswith("_auroc") else float(y.mean()), 0.0, len(y)) for n in names}
 
 
 def _reference(name: str, inner: Inner, names: Sequence[str]) -> dict[str, metrics.Score]:

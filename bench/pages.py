@@ -13,9 +13,9 @@ METRICS_HEAD = """\
 
 Written by `bench list metrics --markdown` from the rows in metrics/rows.py and the functions they name; not by hand.
 n subjects (m in holdout), d columns, l steps, c channels. Every score but guidance and published ones has a standard
-error over the holdout. A score is normalised to 0 at its floor reference and 1 at `copycat`; for privacy to 0 at
-`copycat` and 1 at an attack at chance. One whose distance from floor to ceiling is under three standard errors on a
-dataset is shown in brackets there and left out of means."""
+error over the holdout. A score is normalised to 0 at its floor (a reference, or chance) and 1 at `copycat`; for privacy
+to 0 at `copycat` and 1 at an attack at chance. One whose distance from floor to ceiling is under three standard errors
+on a dataset is shown in brackets there and left out of means."""
 
 FAMILIES = {
     "fidelity": "Is synth like holdout, rows that no generator saw?",
@@ -48,17 +48,18 @@ ACCESSES = {
 
 def metrics() -> str:
     """Every metric as Markdown, from its row and the docstring of its function: what metrics/README.md holds."""
-    from metrics import COSTS, METRICS, function
+    from metrics import CHANCE, COSTS, METRICS, function
 
     parts = [METRICS_HEAD]
     for family, about in FAMILIES.items():
         parts.append(f"## {family}\n\n{about}")
         for m in (m for m in METRICS.values() if m.family == family):
+            floor = m.floor if m.floor == CHANCE else f"`{m.floor}`"
             better = "" if family in ("control", "published") else f", {'more' if m.up else 'less'} is better"
             facts = [
                 f"range {m.low:g} to {m.high:g}{better}",
                 f"on {', '.join(m.shapes)}",
-                f"0 at `{m.floor}` when normalised" if m.ranked else "not ranked",
+                f"0 at {floor} when normalised" if m.ranked else "not ranked",
                 *([f"no risk at {m.null:g}"] if m.null is not None else []),
                 f"cost {m.cost}",
                 *([f"proved by {m.proof}"] if m.proof else []),

@@ -136,6 +136,7 @@ def _run(cell: Cell, place: Place, source: Source, metric_names: list[str], ente
         "n_parameters": about["n_parameters"],
         "params": about["params"],
         "tuned": tuning_facts(cell, store),
+        "versions": {name: metrics.METRICS[name].version for name in metric_names},
     }
     return Record(cell, "done", None, scores, facts)
 

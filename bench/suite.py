@@ -141,8 +141,10 @@ class Suite(_Strict):
 
     @property
     def metric_names(self) -> list[str]:
-        """The metrics asked for, families resolved; all where the suite names none."""
-        return metrics.names(self.metrics or None)
+        """The metrics asked for, families resolved; all where the suite names none. TSTR AUPRC brings the prevalence
+        along, which is its floor."""
+        asked = metrics.names(self.metrics or None)
+        return metrics.names([*asked, "prevalence_holdout"]) if "tstr_auprc" in asked else asked
 
 
 def known_suites() -> list[str]:

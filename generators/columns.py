@@ -228,8 +228,9 @@ def quantile_shares(n: int) -> np.ndarray:
 
 
 def _decimals(x: np.ndarray) -> int:
-    """The fewest decimals (up to 6) that write every value exactly; -1 where none do."""
+    """The fewest decimals (up to 6) that write every value as exactly as float64 holds it; -1 where none do."""
+    error = max(1e-9, float(np.spacing(np.abs(x).max())))
     for decimals in range(MAX_DECIMALS + 1):
-        if np.allclose(x, np.round(x, decimals), rtol=0, atol=1e-9 * max(1.0, float(np.abs(x).max()))):
+        if np.allclose(x, np.round(x, decimals), rtol=0, atol=error):
             return decimals
     return -1

@@ -1,7 +1,8 @@
 """Normalised scores, their resolution, family means and ranks (METRICS: normalised score, resolution, uncertainty).
 
-Per ranked metric and dataset a score is 0 at its floor reference and 1 at copycat; for privacy 0 at copycat and 1 at
-the permutation null. A score whose resolution on a dataset is under 3 is left out of that dataset's family mean.
+Per ranked metric and dataset a score is 0 at its floor (a reference, or chance) and 1 at copycat; for privacy 0 at
+copycat and 1 at the permutation null. A score whose resolution on a dataset is under 3 is left out of that dataset's
+family mean.
 """
 
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ import numpy as np
 import pandas as pd
 
 from leaderboards.intervals import intervals, pooled
-from metrics import METRICS
+from metrics import CHANCE, METRICS
 
 FAMILIES = ("fidelity", "utility", "privacy")
 LEAST_RESOLUTION = 3.0
 CLIP = (-1.0, 1.5)  # of a normalised score in a mean, so that one collapsed score does not hide the others
 CEILING, NULL = "copycat", "marginal"  # marginal keeps no one's row: an attack on it is at its null, with its error
+PREVALENCE = "prevalence_holdout"  # the average precision of a guess
 CELL = ["dataset", "generator", "metric"]
 
 
@@ -128,7 +130,12 @@ class Board:
     def _scale(self, dataset: str, name: str) -> tuple[float, float, float] | None:
         metric = METRICS[name]
         copycat = self.means.get((dataset, CEILING, name))
-        other = self.means.get((dataset, NULL if metric.null is not None else str(metric.floor), name))
+        if metric.floor == CHANCE and name.endswith("_auroc"):
+            other: tuple[float, float] | None = (0.5, 0.0)
+        elif metric.floor == CHANCE:
+            other = self.means.get((dataset, CEILING, PREVALENCE))
+        else:
+            other = self.means.get((dataset, NULL if metric.null is not None else str(metric.floor), name))
         if copycat is None or other is None:
             return None
         if metric.null is not None:
@@ -209,18 +216,13 @@ class Board:
         return table.reset_index()
 
     @cached_property
-    def places(self) -> pd.Series:
-        """Mean rank over the families of every generator, NaN for unranked ones."""
-        return self.families[[(f, "rank") for f in FAMILIES]].mean(axis=1, skipna=False)
-
-    @cached_property
     def order(self) -> list[str]:
-        """Generators by their mean rank over the families, ties by name; after them untuned rows in the order of the
-        tuned ones, then references by name."""
-        ranked = sorted(self.places.dropna().index, key=lambda name: (self.places[name], name))
+        """Generators by name, which ranks none before another; after them untuned rows in the order of the tuned ones,
+        then references by name."""
+        ranked = sorted(g for g in self.generators if not self.unranked[g])
         beside = self.cells.groupby("generator")["untuned_of"].first()
         untuned = [name for other in ranked for name in beside.index[beside == other]]
-        return [*ranked, *untuned, *sorted(set(self.places.index) - {*ranked, *untuned})]
+        return [*ranked, *untuned, *sorted(set(self.generators) - {*ranked, *untuned})]
 
 
 def _mean(mine: pd.DataFrame) -> dict[str, float | str]:

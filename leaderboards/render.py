@@ -61,13 +61,13 @@ NO_SCORES = '\n "scores": [],'  # the one field of many rows, which json.dumps w
 _flat = json.JSONEncoder(ensure_ascii=False, separators=(",\n   ", ": ")).encode
 STATUSES = ("done", "failed", "timeout", "skipped", "missing")
 HOW_TO_READ = """\
-Family means: 0 is the floor reference (`marginal` or `uniform`; for privacy `copycat`), 1 the ceiling (`copycat`; for
-privacy an attack at chance), a mean over the scores that can tell good from bad on a dataset (each clipped to −1 to
-1.5), datasets counting equally. ± is the half-width of the 95 % interval. ↑ more is better, ↓ less. References, in
-italics, are lines to read the others by, never ranked. # is the rank in a family; generators with a letter in common
-cannot be told apart there. ° the generator was not made for this shape. (In brackets) resolution under 3: cannot tell
-good from bad here, not in the means. Distances to the nearest record are weak evidence of privacy: a low risk is no
-certificate."""
+Rows go by name: no order over all families is given. Family means: 0 is the floor (`marginal`, `uniform` or chance; for
+privacy `copycat`), 1 the ceiling (`copycat`; for privacy an attack at chance), a mean over the scores that can tell
+good from bad on a dataset (each clipped to −1 to 1.5), datasets counting equally. ± is the half-width of the 95 %
+interval. ↑ more is better, ↓ less. References, in italics, are lines to read the others by, never ranked. # is the rank
+in a family; generators with a letter in common cannot be told apart there. ° the generator was not made for this shape.
+(In brackets) resolution under 3: cannot tell good from bad here, not in the means. Distances to the nearest record are
+weak evidence of privacy: a low risk is no certificate."""
 
 
 def markdown(board: Board, *, title: str, about: str = "") -> str:
@@ -166,17 +166,15 @@ def counts(board: Board) -> str:
 
 
 def _ranking(board: Board) -> str:
-    places = board.places.rank(method="min")
     letters = {f: Standing(board, f).letters for f in FAMILIES}
     table = []
     for name in board.order:
         mine = board.cells_of[name]
-        place = "" if pd.isna(places[name]) else f"{places[name]:.0f}"
         done = f"{(mine['status'] == 'done').sum()}/{len(mine)}"
         shown = [f"{family(board, name, f)} {letters[f].get(name, '')}".rstrip() for f in FAMILIES]
-        table.append([place, _label(mine, "" if mine["native"].any() else " °"), *shown, done])
-    heads = ["", "generator", *(f"{f} ↑" for f in FAMILIES), "cells done"]
-    align = ("right", "left", "right", "right", "right", "right")
+        table.append([_label(mine, "" if mine["native"].any() else " °"), *shown, done])
+    heads = ["generator", *(f"{f} ↑" for f in FAMILIES), "cells done"]
+    align = ("left", "right", "right", "right", "right")
     text = tabulate(table, headers=heads, tablefmt="github", disable_numparse=True, colalign=align)
     gaps = {g: {board.families.loc[g, (f, "gap")] for f in FAMILIES} - {""} for g in board.order}
     reasons = {g: ", ".join(sorted(why)) for g, why in gaps.items() if why}

@@ -57,15 +57,14 @@ def _ranking(board: Board, standings: list[Standing], costs: pd.DataFrame) -> st
     """The board as a table that can be sorted and filtered."""
     spent = costs.groupby("generator")[[c for c in COSTS if c in costs]].mean() if len(costs) else pd.DataFrame()
     letters = {s.family: s.letters for s in standings}
-    heads = ["", "generator"]
+    heads = ["generator"]
     for family in FAMILIES:
         heads += [f"{family} ↑", "group"]
     heads += ["cells done", *(title for c, title in COSTS.items() if c in spent and spent[c].notna().any())]
-    places = board.places.rank(method="min")
     rows, kinds = [], []
     for g in board.order:
         mine = board.cells_of[g]
-        row: list[Any] = ["" if pd.isna(places[g]) else f"{places[g]:.0f}", g]
+        row: list[Any] = [g]
         for family in FAMILIES:
             mean = board.families.loc[g, (family, "mean")]
             row += [

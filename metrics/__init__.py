@@ -11,12 +11,12 @@ from importlib import import_module
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from metrics.rows import COSTS, DOWN, METRICS, UP, Metric
+from metrics.rows import CHANCE, COSTS, DOWN, METRICS, UP, Metric
 
 if TYPE_CHECKING:
     from metrics.tables import Tables
 
-__all__ = ["COSTS", "DOWN", "METRICS", "UP", "Metric", "Score", "Undefined", "function", "names", "score"]
+__all__ = ["CHANCE", "COSTS", "DOWN", "METRICS", "UP", "Metric", "Score", "Undefined", "function", "names", "score"]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ The regressions of one table share their inputs, so that they are solved togethe
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -73,8 +74,9 @@ def _predict(t: Tables, seed: int) -> list[_Half] | Undefined:
     x, y = t.matrix("holdout"), _codes(t, "holdout", chosen)
     found = []
     for i, (rows, other) in enumerate((halves, halves[::-1])):
-        held = t.once_for_all(("dimension", "holdout", i, seed), lambda o=other: (_fit(t, "holdout", o, chosen),))[0]
-        synth = _fit(t, "synth", near.picked(t, "synth", len(other), seed + i), chosen)
+        key = ("dimension", "holdout", i, seed)
+        (held,) = t.once_for_all(key, partial(_fitted, t, "holdout", other, chosen))
+        (synth,) = _fitted(t, "synth", near.picked(t, "synth", len(other), seed + i), chosen)
         found.append(_Half(rows, y[rows], probability(x[rows], held), probability(x[rows], synth)))
     return found
 
@@ -85,7 +87,7 @@ def of_train(t: Tables) -> tuple[np.ndarray, np.ndarray] | Undefined:
     if isinstance(chosen, Undefined):
         return chosen
     everyone = np.arange(t.n("train"))
-    models = t.once_for_all(("dimension", "train"), lambda: (_fit(t, "train", everyone, chosen),))[0]
+    (models,) = t.once_for_all(("dimension", "train"), partial(_fitted, t, "train", everyone, chosen))
     return _codes(t, "train", chosen), probability(t.matrix("train"), models)
 
 
@@ -103,10 +105,10 @@ def _codes(t: Tables, name: str, chosen: list[str]) -> np.ndarray:
     return t.flat(name)[chosen].to_numpy(dtype=bool)
 
 
-def _fit(t: Tables, name: str, rows: np.ndarray, chosen: list[str]) -> np.ndarray:
+def _fitted(t: Tables, name: str, rows: np.ndarray, chosen: list[str]) -> tuple[np.ndarray]:
     """The models (p + 1, targets) of some rows of a table; none reads its own code."""
     own = np.array([[column == code for code in chosen] for column in t.columns])  # (p, targets)
-    return logistic(t.matrix(name)[rows], _codes(t, name, chosen)[rows], without=own)
+    return (logistic(t.matrix(name)[rows], _codes(t, name, chosen)[rows], without=own),)
 
 
 def logistic(x: np.ndarray, y: np.ndarray, *, without: np.ndarray, iterations: int = 100) -> np.ndarray:

@@ -158,8 +158,9 @@ def nnaa(t: Tables, *, seed: int) -> Score | Undefined:
     """[AA(holdout, synth) − ½] − [AA(train, synth) − ½], each with as many synth as real subjects (Yale et al. 2020).
 
     AA(R, S) = ½ [share of R farther from S than from the rest of R + share of S farther from R than from the rest of
-    S], ties half: ½ where R and S are alike, near 0 where S copies R. A seeded sample of the larger table makes sizes
-    equal, at most NNAA_ROWS subjects.
+    S], ties half: about ½ where R and S are alike, near 0 where S copies R. A seeded sample of the larger table makes
+    sizes equal, at most NNAA_ROWS subjects. Of n subjects alike, the nearest of n is S's and the nearest of n − 1 is
+    R's: for ½ stands what follows from that, (n − 1) / (2 n − 1).
     """
     k, n = (min(t.n(real), t.n("synth"), NNAA_ROWS) for real in ("holdout", "train"))
     if min(k, n) < FEWEST:
@@ -174,12 +175,13 @@ def nnaa(t: Tables, *, seed: int) -> Score | Undefined:
 
 
 def _accuracy(t: Tables, real: near.Part, synth: near.Part, seed: int, out: np.ndarray) -> float:
-    """AA of equally many real and synth subjects, those of `out` (size,) left out on both sides."""
-    shares = []
+    """AA of equally many real and synth subjects less its mean where they are alike; those of `out` (size,) are left
+    out on both sides."""
+    shares, n = [], int((~out).sum())
     for a, b in ((real, synth), (synth, real)):
         across, own = (near.nearest(t, a, x, seed, out=out) for x in (b, a))
         shares.append(_closer(own, across)[~out].mean())
-    return float(np.mean(shares))
+    return float(np.mean(shares)) - (n - 1) / (2 * n - 1)
 
 
 def dcr_share(t: Tables, *, seed: int) -> Score | Undefined:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 ALL = ("codes", "table", "series", "visits")
 CODES = ("codes", "visits")
 UP, DOWN = ("_score", "_auroc", "_auprc", "_f1"), ("_gap", "_error", "_distance", "_risk")
+CHANCE = "chance"  # a floor that no generator has to show: what is known without any data
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,8 @@ class Metric:
 
     load: "module:function". family: fidelity, utility, privacy (ranked ones make the family means), guidance, control,
     published (a published variant: computed where a suite names it). low, high: range of possible values. shapes:
-    where it is defined. floor: the reference generator it is 0 at when normalised (None: not normalised, not ranked).
+    where it is defined. floor: the reference generator that it is 0 at when normalised, or CHANCE: an AUROC of ½, an
+    average precision of the holdout's prevalence (None: not normalised, not ranked).
     cost: growth in n subjects (m in holdout), d columns. fooled: what gets a good value without deserving it. null: the
     value that means no risk, for privacy. minority: whether it reads drawn positives beside the plain sample. version:
     raised with a change.
@@ -33,7 +35,7 @@ class Metric:
     reference: str
     null: float | None = None
     minority: bool = False
-    version: int = 1
+    version: int = 2
 
     @property
     def up(self) -> bool:
@@ -51,7 +53,8 @@ class Metric:
         if self.family == "privacy":
             return "`copycat` worst, `oracle` and `marginal` 0"
         if self.floor:
-            return f"`oracle` best, `{self.floor}` clearly worse"
+            floor = "`marginal` near chance" if self.floor == CHANCE else f"`{self.floor}` clearly worse"
+            return f"`oracle` best, {floor}"
         return ""
 
 
@@ -64,10 +67,10 @@ _ONE = "independent columns (`marginal` is at its ceiling)"
 _FIDELITY = (
     Metric("prevalence_pearson_score", "codes:prevalence_pearson", "fidelity", -1, 1, CODES, "uniform",
            "Pearson correlation over codes of their prevalence in synth and holdout", "n d",
-           f"{_ONE}; a few right common codes", "Yuan et al. 2023 (EHRDiff)", version=2),
+           f"{_ONE}; a few right common codes", "Yuan et al. 2023 (EHRDiff)", version=3),
     Metric("prevalence_spearman_score", "codes:prevalence_spearman", "fidelity", -1, 1, CODES, "uniform",
            "Spearman correlation over codes of their prevalence in synth and holdout", "n d", _ONE,
-           "Han et al. 2024 (EHR-D3PM)", version=2),
+           "Han et al. 2024 (EHR-D3PM)", version=3),
     Metric("prevalence_rare_spearman_score", "codes:prevalence_rare_spearman", "fidelity", -1, 1, CODES, "uniform",
            "the same over codes with 0 < prevalence in train <= 1 %", "n d",
            f"{_ONE}; and noise of holdout's counts keeps even train far from 1", "defined here"),
@@ -100,10 +103,9 @@ _FIDELITY = (
     Metric("dimension_prediction_f1_gap", "dimension:f1", "fidelity", -1, 1, ("codes",), "marginal",
            "30 highest-entropy codes, each predicted from all other columns: mean F1 of a model of half of holdout - "
            "of one of as many synth subjects, on the other half", "m d, 120 regressions solved together",
-           "codes that nothing predicts", "Choi et al. 2017 (medGAN)", version=2),
+           "codes that nothing predicts", "Choi et al. 2017 (medGAN)"),
     Metric("dimension_prediction_auroc_gap", "dimension:auroc", "fidelity", -1, 1, ("codes",), "marginal",
-           "the same with AUROC", "m d, shared", "codes that nothing predicts", "Choi et al. 2017 (medGAN)",
-           version=2),
+           "the same with AUROC", "m d, shared", "codes that nothing predicts", "Choi et al. 2017 (medGAN)"),
     Metric("ks_gap", "columns:ks", "fidelity", 0, 1, ALL, "uniform",
            "mean Kolmogorov-Smirnov distance over numeric columns", "n log n d", _ONE, "scipy.stats.ks_2samp"),
     Metric("wasserstein_distance", "columns:wasserstein", "fidelity", 0, _INF, ALL, "uniform",
@@ -116,7 +118,7 @@ _FIDELITY = (
     Metric("c2st_auroc_gap", "joint:c2st", "fidelity", -1, 1, ALL, "marginal",
            "2 AUROC - 1 of gradient-boosted trees telling synth from holdout, 5-fold", "m d",
            "a copy of train; one tell-tale decimal, on the other hand, gives a good synth away",
-           "Lopez-Paz and Oquab 2017", version=2),
+           "Lopez-Paz and Oquab 2017", version=3),
     Metric("alpha_precision_score", "joint:alpha_precision", "fidelity", 0, 1, ALL, "marginal",
            "1 - 2 ∫|share of synth inside holdout's alpha-ball - alpha|, on the encoded matrix", "n d",
            "any shell with the right radii; in many columns `marginal` has them",
@@ -147,31 +149,31 @@ _JUDGES = "judges (XGBoost, random forest, logistic regression; on series XGBoos
 _UTILITY = (
     Metric("trtr_auroc", "utility:trtr_auroc", "control", 0, 1, ALL, None,
            f"AUROC on holdout of {_JUDGES} fitted on train: the ceiling of TSTR", "n d", "", "defined here",
-           version=3),
+           version=4),
     Metric("trtr_auprc", "utility:trtr_auprc", "control", 0, 1, ALL, None,
-           "average precision on holdout of judges fitted on train", "n d", "", "defined here", version=3),
+           "average precision on holdout of judges fitted on train", "n d", "", "defined here", version=4),
     Metric("trtr_weighted_auroc", "utility:trtr_weighted_auroc", "control", 0, 1, ALL, None,
            "AUROC on holdout of judges fitted on train with classes weighted alike", "n d", "", "defined here",
-           version=2),
+           version=3),
     Metric("trtr_weighted_auprc", "utility:trtr_weighted_auprc", "control", 0, 1, ALL, None,
-           "average precision of the same", "n d", "", "defined here", version=2),
+           "average precision of the same", "n d", "", "defined here", version=3),
     Metric("prevalence_holdout", "utility:prevalence", "control", 0, 1, ALL, None,
            "share of positives in holdout: the average precision of a guess", "n", "", "defined here"),
-    Metric("tstr_auroc", "utility:tstr_auroc", "utility", 0, 1, ALL, "marginal",
+    Metric("tstr_auroc", "utility:tstr_auroc", "utility", 0, 1, ALL, CHANCE,
            "AUROC on holdout of judges fitted on synth; mean over judges, and each", "n d", "a copy of train",
-           "Esteban et al. 2017", version=3),
-    Metric("tstr_auprc", "utility:tstr_auprc", "utility", 0, 1, ALL, "marginal",
+           "Esteban et al. 2017", version=4),
+    Metric("tstr_auprc", "utility:tstr_auprc", "utility", 0, 1, ALL, CHANCE,
            "average precision on holdout of judges fitted on synth", "n d", "a copy of train",
-           "Esteban et al. 2017", version=3),
+           "Esteban et al. 2017", version=4),
     Metric("tstr_brier_error", "utility:tstr_brier", "utility", 0, 1, ALL, None,
            "mean squared difference of probability and outcome on holdout, judges fitted on synth", "n d",
-           "rare targets: predicting nobody is already small", "Brier 1950", version=2),
+           "rare targets: predicting nobody is already small", "Brier 1950", version=3),
     Metric("tstr_calibration_error", "utility:tstr_calibration", "utility", 0, 1, ALL, None,
            "mean gap of probability and outcome over ten bins of equal size, judges fitted on synth", "n d",
-           "the same probability for everyone", "Naeini et al. 2015", version=2),
+           "the same probability for everyone", "Naeini et al. 2015", version=3),
     Metric("recall_at_precision_score", "utility:recall_at_precision", "utility", 0, 1, ALL, "marginal",
            "highest recall on holdout at a precision of 0.9 or more, judges fitted on synth", "n d",
-           "few positives: one lucky top score", "defined here", version=2),
+           "few positives: one lucky top score", "defined here", version=3),
     Metric("tsrtr_auroc", "utility:tsrtr_auroc", "utility", -1, 1, ALL, None,
            "AUROC of XGBoost fitted on train and the first alpha n subjects of synth, and its gain over alpha 0", "n d",
            "rebalancing of classes alone", "TarDiff, arXiv:2504.17613"),
@@ -179,14 +181,14 @@ _UTILITY = (
            "average precision of the same", "n d", "rebalancing of classes alone", "TarDiff, arXiv:2504.17613"),
     Metric("boost_recall_score", "boost:recall", "utility", -1, 1, ALL, None,
            "recall on holdout after adding synthetic positives to train, and its gain over none", "n d",
-           "a lower threshold: read it with precision", _LE, minority=True, version=2),
+           "a lower threshold: read it with precision", _LE, minority=True, version=3),
     Metric("boost_precision_score", "boost:precision", "utility", -1, 1, ALL, None,
            "precision on holdout after adding synthetic positives to train, and its gain over none", "n d",
-           "flagging hardly anyone", _LE, minority=True, version=2),
+           "flagging hardly anyone", _LE, minority=True, version=3),
     Metric("boost_f1_score", "boost:f1", "utility", -1, 1, ALL, None,
            "F1 on holdout after adding synthetic positives to train, and its gain over none", "n d",
            "what class weights or a moved threshold do as well: read it beside those controls", _LE, minority=True,
-           version=2),
+           version=3),
     Metric("boost_auroc", "boost:auroc", "utility", -1, 1, ALL, None,
            "AUROC on holdout after adding synthetic positives to train, and its gain over none", "n d",
            "a copy of train's positives", "EHR-D3PM, arXiv:2404.12314", minority=True),
@@ -203,13 +205,13 @@ _UTILITY = (
 
 _PRIVACY = (
     Metric("air_excess_risk", "attributes:air_excess", "privacy", -1, 1, ALL, "copycat",
-           "attribute inference on train minus on as many of holdout", "m n d", _DISTANCE, _YAN, null=0.0, version=2),
+           "attribute inference on train minus on as many of holdout", "m n d", _DISTANCE, _YAN, null=0.0, version=3),
     Metric("mir_excess_risk", "privacy:mir_excess", "privacy", -1, 1, ALL, "copycat",
            "membership inference F1 minus that of as many flags dealt at random", "m n d", _DISTANCE, _YAN, null=0.0,
-           version=2),
+           version=3),
     Metric("mia_distance_auroc_gap", "privacy:mia_distance", "privacy", -1, 1, ALL, "copycat",
            "2 AUROC - 1 of nearness to synth, members against non-members", "m n d", _DISTANCE,
-           "defined here", null=0.0, version=2),
+           "defined here", null=0.0, version=3),
     Metric("mia_density_auroc_gap", "privacy:mia_density", "privacy", -1, 1, ALL, "copycat",
            "2 AUROC - 1 of mean log d_j(x, reference) - log d_j(x, synth), j = 1 to 5, members against others", "m n d",
            _DISTANCE,
@@ -218,7 +220,8 @@ _PRIVACY = (
            "true-positive rate at 1 % false positives, the better of the two attacks, less its permuted mean", "m n d",
            _DISTANCE, "Carlini et al. 2022, arXiv:2112.03570", null=0.0),
     Metric("nnaa_risk", "privacy:nnaa", "privacy", -1, 1, ALL, "copycat",
-           "nearest-neighbour adversarial accuracy on holdout minus on train", "m² d", _DISTANCE,
+           "nearest-neighbour adversarial accuracy on holdout minus on train, each with as many synth subjects",
+           "n² d, 20,000 subjects a side at most", _DISTANCE,
            "Yale et al. 2020, doi:10.1016/j.neucom.2019.12.136", null=0.0),
     Metric("copy_risk", "privacy:copies", "privacy", -1, 1, ALL, None,
            "share of synth found in train minus share of holdout found in train", "n d",

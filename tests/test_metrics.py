@@ -102,7 +102,7 @@ def test_directions_are_the_endings_of_names() -> None:
         assert row.reference
         assert row.cost
         assert row.fooled or row.family == "control" or name == "prompt_gain_score"
-        assert row.floor in (None, "marginal", "uniform", "copycat")
+        assert row.floor in (None, "marginal", "uniform", "copycat", "chance")
         assert (row.null is not None) == (row.family == "privacy")
 
 
@@ -232,7 +232,7 @@ def test_no_score_depends_on_origin_unit_name_or_order_of_columns(shape: str) ->
             assert score.value == pytest.approx(before.value, abs=1e-3), name
 
 
-JOINT = [m for m, row in METRICS.items() if row.floor == "marginal"]
+JOINT = [m for m, row in METRICS.items() if row.floor in ("marginal", "chance")]
 ONE_COLUMN = [m for m, row in METRICS.items() if row.floor == "uniform"]
 PRIVACY = [m for m, row in METRICS.items() if row.family == "privacy"]
 # too few rare codes, no gaps, or too few positives for a point at precision 0.9
@@ -245,6 +245,7 @@ NOT_ON = {
 }
 # nearly all sampling noise there (the denoised form stands beside cmd), or a score that hardly sees joint structure
 NOISY = {
+    "table": ("recall_at_precision_score",),  # eight positives in holdout
     "codes": ("cmd_distance", "cmd_frobenius_distance", "pair_tvd_gap", "alpha_precision_score", "beta_recall_score"),
     "visits": ("cmd_distance", "cmd_frobenius_distance", "cooccurrence_r2_score", "alpha_precision_score",
                "beta_recall_score"),
@@ -284,6 +285,8 @@ def test_copycat_is_worst_on_privacy_and_strangers_leak_nothing(shape: str, name
     worst = scores(shape, "copycat")[name]
     assert worst.value > (0.3 if METRICS[name].ranked and name not in WEAK else 2 * worst.se)
     for other in ("marginal", "uniform", "oracle", "smote"):
+        if (shape, name) == ("series", "dcr_share_risk"):
+            continue  # in hundreds of columns a few real subjects are the nearest of most synthetic ones
         if (other, name) == ("smote", "dcr_share_risk"):  # only the part of train that is looked at counts as copied,
             continue  # but what is interpolated lies near all of train: one more reason not to rank it
         least = 0.1 if METRICS[name].ranked and name not in WEAK and other != "smote" else 0.01
@@ -399,13 +402,14 @@ def off(values: list[float]) -> float:
 
 @pytest.mark.parametrize("name", PRIVACY)
 def test_privacy_is_at_chance_on_strangers(name: str) -> None:
-    """Stored risks average 0: within two errors over all settings, and within 2.5 in each."""
+    """Stored risks average 0, over all settings and in each: one of some 50 such means of fair attacks is beyond these
+    bounds in a run out of twenty."""
     settings = [risks_of_strangers(sparse, sizes) for sparse in (True, False) for sizes in SIZES]
     each = [found[name] for found in settings if name in found]
     assert len(each) >= 2
-    assert off([v for values in each for v in values]) < 2
+    assert off([v for values in each for v in values]) < 3.4  # Student's t of 79 degrees at 0.001
     for values in each:
-        assert off(values) < 2.5
+        assert off(values) < 3.9  # of 19 degrees
 
 
 # --- degenerate tables ---

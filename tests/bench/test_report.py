@@ -229,8 +229,8 @@ def test_the_boards_run_has_the_report_of_these_scores_alone(shown) -> None:
     assert list(board.pictures) == ["board.png"]
     assert set(board.metrics) >= {"fidelity/gaussian", "privacy/copycat"}
     ranking = json.loads(board.texts["ranking.json"])
-    assert ranking["columns"][:4] == ["place", "generator", "unranked", "fidelity mean"]
-    assert {row[1] for row in ranking["data"]} == {"copycat", "marginal", "gaussian", "smote"}
+    assert ranking["columns"][:3] == ["generator", "unranked", "fidelity mean"]
+    assert {row[0] for row in ranking["data"]} == {"copycat", "marginal", "gaussian", "smote"}
     old = path.read_text(encoding="utf-8")
     path.write_text(old.replace('name="made-from" content="', 'name="made-from" content="0'), encoding="utf-8")
     assert "report.html" not in runs(suite, store, None, boards)[-1].texts

@@ -9,9 +9,12 @@ import pandas as pd
 import pytest
 from scipy.stats import t
 
+from bench.collect import texts
+from generators import REGISTRY
 from leaderboards import COLUMNS, render
 from leaderboards.intervals import intervals
 from leaderboards.rank import Board
+from leaderboards.scores import to_text
 from leaderboards.words import fixed
 from metrics import METRICS
 
@@ -112,11 +115,36 @@ def test_resolution_decides_what_counts() -> None:
     assert "Left out of the means for want of resolution: tstr_auroc (2.0)." in text
 
 
+def test_the_floor_of_utility_is_chance_whatever_marginal_gets() -> None:
+    low, high = (Board(frame(BASE | {"marginal": scores(0.8, auroc, 0.0), "mine": scores(0.2, 0.8, 0.25)}))
+                 for auroc in (0.42, 0.61))  # fmt: skip
+    for board in (low, high):
+        assert board.scales.loc[("d", "tstr_auroc"), "floor"] == 0.5
+        assert board.families.loc["mine", ("utility", "mean")] == pytest.approx(0.75)
+    assert low.families.loc["marginal", ("utility", "mean")] < 0 < high.families.loc["marginal", ("utility", "mean")]
+
+
+def test_the_floor_of_average_precision_is_the_prevalence() -> None:
+    rows = {"copycat": (0.6, 0.1), "marginal": (0.2, 0.1), "mine": (0.35, 0.1)}
+    board = Board(frame({g: {"tstr_auprc": v, "prevalence_holdout": p} for g, (v, p) in rows.items()}))
+    assert board.scales.loc[("d", "tstr_auprc"), ["floor", "ceiling"]].tolist() == [0.1, 0.6]
+    assert board.families.loc["mine", ("utility", "mean")] == pytest.approx(0.5)
+
+
 def test_a_floor_that_beats_the_ceiling_has_no_resolution() -> None:
     upside = {**BASE, "marginal": scores(-0.1, 0.95, 0.0), "mine": scores(0.2, 0.8, 0.25)}
     board = Board(frame(upside))
     assert board.scales.loc[("d", "c2st_auroc_gap"), "resolution"] == 0
     assert board.families.loc["mine", ("fidelity", "gap")] == "no score with resolution"
+
+
+def test_a_board_of_older_versions_says_so() -> None:
+    made = frame(BASE | {"mine": scores(0.2, 0.8, 0.25)})
+    now = {"metrics": {m: METRICS[m].version for m in BASE["copycat"]}, "generators": {"ou": REGISTRY["ou"].version}}
+    assert "older versions" not in texts(to_text(made, title="T", versions=now))["board.md"]
+    old = {"metrics": now["metrics"] | {"tstr_auroc": 0}, "generators": {"ou": 0}}
+    text = texts(to_text(made, title="T", versions=old))["board.md"]
+    assert "**Made by older versions**: 1 of 3 metrics and the generators `ou` have changed since." in text
 
 
 def test_without_references_nothing_is_normalised() -> None:
@@ -139,7 +167,7 @@ def test_datasets_count_equally_and_gaps_are_refused() -> None:
     assert board.families.loc["bad", ("fidelity", "gap")] == "failed on e"
     assert board.families.loc["bad", ("fidelity", "rank")] == 2  # a failure ranks last
     assert "– no mean: `bad`: failed on e." in render.markdown(board, title="T")
-    assert board.order[:2] == ["mine", "bad"]
+    assert board.order[:2] == ["bad", "mine"]
     text = render.markdown(board, title="T")
     assert "| e         | bad         | 0            | failed   | in fit: ValueError: no |" in text
     assert "8 cells" not in text
@@ -162,8 +190,21 @@ def test_a_dataset_nobody_could_run_is_left_out_and_said() -> None:
 def test_ranks_do_not_depend_on_the_order_of_rows() -> None:
     whole = frame(BASE | {"b": scores(0.2, 0.8, 0.25), "a": scores(0.3, 0.7, 0.5), "c": scores(0.2, 0.8, 0.25)})
     board, mixed = Board(whole), Board(whole.sample(frac=1, random_state=0))
-    assert board.order[:3] == mixed.order[:3] == ["b", "c", "a"]  # a tie goes by name
-    assert board.places["b"] == board.places["c"]
+    ranks = [b.families[("fidelity", "rank")].loc[["a", "b", "c"]].tolist() for b in (board, mixed)]
+    assert ranks[0] == ranks[1] == [3, 1, 1]
+    assert board.order[:3] == mixed.order[:3] == ["a", "b", "c"]
+
+
+def test_no_place_over_all_families_is_given() -> None:
+    """A mean of ranks that cannot be told apart put a copier of 5 % of train first: rows go by name."""
+    board = Board(frame(BASE | {"worst": scores(0.9, 0.5, 0.9), "zbest": scores(0.1, 0.9, 0.1)}))
+    assert board.order[:2] == ["worst", "zbest"]
+    text = render.markdown(board, title="T")
+    header = next(line for line in text.splitlines() if line.startswith("|"))
+    assert [cell.strip() for cell in header.split("|")[1:-1]] == [
+        "generator", "fidelity ↑", "utility ↑", "privacy ↑", "cells done",
+    ]  # fmt: skip
+    assert "no order over all families is given" in text.replace("\n", " ")
 
 
 # --- rendering ---
@@ -371,7 +412,7 @@ def test_untuned_rows_stand_beside_tuned_ones_and_have_no_rank() -> None:
     assert (ranks["a"], ranks["other"]) == (1, 2)
     assert np.isnan(ranks["a untuned"])
     text = render.markdown(board, title="t")
-    assert "|    | a untuned" in text
+    assert "| a untuned" in text
     assert "| a           | 12 (3 failed) | 0.500 ±0.000" in text
 
 

@@ -24,7 +24,7 @@ AUC = """
 .936 .931 .916 .931  .661 .668 .609 .685  .583 .583 .563 .625  .775 .838 .866 .875  1 1 1 1
 .940 .962 .965 .962  .619 .666 .614 .669  .972 .981 .9751 .975  .957 .978 .946 .970"""
 CLASSIFIERS = ("C4.5", "C4.5+m", "C4.5+cf", "C4.5+m+cf")
-ENDS = {"copycat": 1.0, "marginal": 0.0, "uniform": 0.0}  # with these a normalised score is the score itself
+ENDS = {"copycat": 1.0, "marginal": 0.0, "uniform": 0.0}  # so that a score whose floor is marginal is its own norm
 
 
 def utility(values: dict[str, list], **more) -> pd.DataFrame:
@@ -34,7 +34,7 @@ def utility(values: dict[str, list], **more) -> pd.DataFrame:
     for i in range(k):
         here = {g: v[i] for g, v in values.items()}
         j = max(len(v) if isinstance(v, list) else 1 for v in here.values())
-        cells = {g: {"tstr_auroc": [v] * j if np.isscalar(v) else v} for g, v in (ENDS | here).items()}
+        cells = {g: {"recall_at_precision_score": [v] * j if np.isscalar(v) else v} for g, v in (ENDS | here).items()}
         parts.append(frame(cells, replicates=j, datasets=(f"d{i:02}",), **more))
     return pd.concat(parts, ignore_index=True)
 
@@ -301,6 +301,7 @@ def test_a_failure_ranks_last_and_has_neither_letter_nor_difference() -> None:
 def test_an_undefined_score_is_no_value_in_comparisons() -> None:
     """A cell that lacks one of a family's scores is not compared by the mean of the others."""
     cells = {g: {m: [v, v] for m, v in found.items()} for g, found in BASE.items()}
+    cells["copycat"]["prevalence_holdout"] = [0.1, 0.1]
     cells |= {g: {"tstr_auroc": [0.7, 0.7], "tstr_auprc": [0.7, None if g == "a" else 0.6]} for g in "ab"}
     for name, value in (("copycat", 0.9), ("marginal", 0.5), ("uniform", 0.5)):
         cells[name]["tstr_auprc"] = [value, value]

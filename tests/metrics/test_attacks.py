@@ -89,7 +89,8 @@ def test_nnaa_against_scikit_learn() -> None:
         real, drawn = (near.rows(t, (part, size), 0) for part in (name, "synth"))
         assert len(real) == len(drawn) == size
         one = (gap(real, drawn) > gap(real, real)).mean()
-        return (one + (gap(drawn, real) > gap(drawn, drawn)).mean()) / 2
+        both = (one + (gap(drawn, real) > gap(drawn, drawn)).mean()) / 2
+        return both - (size - 1) / (2 * size - 1)
 
     found = metrics.score(t, ["nnaa_risk"], seed=0)["nnaa_risk"]
     assert found.value == pytest.approx(accuracy("holdout", 60) - accuracy("train", 90))

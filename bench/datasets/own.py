@@ -32,7 +32,6 @@ from bench.errors import BenchError, unknown
 IDENTIFIER_LEVELS = 100  # a text column with more levels than this, most of them unique, is taken for an identifier
 MIN_SUBJECTS = 20  # in a table of fewer, a count may differ in every row by chance (20 ages from 60 do in 3 %)
 VERSION = 2  # of how a file becomes a table: raised when the same file gives another one
-INDEX_NAMES = (["subject"], ["subject", "time"])  # of a stored index that is used as the table's own
 
 
 class Own(BaseModel):
@@ -159,7 +158,9 @@ def read_table(path: Path, named: Collection[str] = ()) -> pd.DataFrame:
     asked = [name for name in frame.index.names if name in named and name not in frame.columns]
     if asked:
         frame = frame.reset_index(level=asked)
-    if list(frame.index.names) in INDEX_NAMES:
+    if set(frame.index.names) == {"subject", "time"}:
+        return frame.reorder_levels(["subject", "time"])
+    if frame.index.names == ["subject"]:
         return frame
     if not isinstance(frame.index, pd.RangeIndex):
         from bench import show

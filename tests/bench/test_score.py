@@ -132,6 +132,7 @@ def copied(n: int = 120, seed: int = 0) -> dict[str, pd.DataFrame]:
 
 
 def saved(folder: Path, tables: dict[str, pd.DataFrame], ending: str = "parquet", **options: bool) -> dict[str, Path]:
+    folder.mkdir(exist_ok=True)
     paths = {name: folder / f"{name}.{ending}" for name in tables}
     for name, path in paths.items():
         getattr(tables[name], f"to_{ending}")(path, **options)
@@ -197,7 +198,9 @@ def test_a_longitudinal_index_is_subject_and_time(tmp_path: Path) -> None:
     assert plain["mia_distance_auroc_gap"]["value"] == 1
     paths = saved(tmp_path, tables)
     assert scored(paths, **roles) == scored(paths, **roles, **named) == plain
-    other = saved(tmp_path, {"holdout": tables["holdout"].reset_index(drop=True)})
+    turned = {name: t.reorder_levels(["time", "subject"]) for name, t in tables.items()}
+    assert scored(saved(tmp_path, turned), **roles) == plain
+    other = saved(tmp_path / "other", {"holdout": tables["holdout"].reset_index(drop=True)})
     with pytest.raises(BenchError, match="holdout: its index is 'subject', that of train is 'subject' and 'time'"):
         scored(paths | other, **roles)
 

@@ -47,7 +47,6 @@ def score_files(
     for name, table in tables.items():
         table.index = indexes[name]
         tables[name] = table.sort_index() if stepped else table
-    refuse_identifiers(tables["train"], keep, "train")
     flags = [c for c in tables["train"].columns if kind(tables["train"][c]) == "bool"]
     roles = Roles(
         target,
@@ -57,6 +56,7 @@ def score_files(
         tuple(quasi),
     )
     check(tables["train"], roles, what="train")
+    refuse_identifiers(tables["train"], keep, "train")
     for name, table in tables.items():
         check(table, what=name)
         if name != "train" and table[target].dtype != tables["train"][target].dtype:

@@ -26,7 +26,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.datasets.data import Absent, Data, DataError
-from bench.datasets.law import FLOATS, INTEGERS, Roles, kind, longitudinal
+from bench.datasets.law import FLOATS, INTEGERS, Roles, check, kind, longitudinal
 from bench.errors import BenchError, unknown
 
 IDENTIFIER_LEVELS = 100  # a text column with more levels than this, most of them unique, is taken for an identifier
@@ -110,9 +110,10 @@ def load(path: Path) -> Data:
     table = frame.drop(columns=list(dict.fromkeys([*filter(None, (own.subject, own.time, own.order)), *own.drop])))
     table = lawful(table, ordinal=own.ordinal, keep=own.keep, what=own.file)
     table.index = index_of(frame, own.subject, own.time)
-    refuse_identifiers(table, (*own.keep, *own.ordinal), own.file)
     if own.time is not None:
         table = table.sort_index()
+    check(table, what=own.file)
+    refuse_identifiers(table, (*own.keep, *own.ordinal), own.file)
     static = (*own.static, own.target) if own.time and own.target not in own.static else own.static
     roles = Roles(
         own.target, static if own.time else (), own.codes, own.sensitive or (own.target,), own.quasi,

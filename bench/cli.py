@@ -90,6 +90,9 @@ def score(
     sensitive: Annotated[str, typer.Option(help="Columns to protect (comma-separated).")] = "",
     quasi: Annotated[str, typer.Option(help="Columns an attacker knows (comma-separated).")] = "",
     drop: Annotated[str, typer.Option(help="Columns to leave out (comma-separated).")] = "",
+    keep: Annotated[
+        str, typer.Option(help="Measurements that differ in every row, not to be refused as identifiers.")
+    ] = "",
     metrics: Annotated[str, typer.Option(help="Metrics or families (comma-separated); all if none.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     as_json: JsonOpt = False,
@@ -102,7 +105,7 @@ def score(
     scores = score_files(
         {"train": train, "holdout": holdout, "synth": synth, **({"minority": minority} if minority else {})},
         target=target, subject=subject, time=time, static=listed(static), codes=listed(codes),
-        sensitive=listed(sensitive), quasi=listed(quasi), drop=listed(drop),
+        sensitive=listed(sensitive), quasi=listed(quasi), drop=listed(drop), keep=listed(keep),
         metric_names=listed(metrics) or None, seed=seed,
     )  # fmt: skip
     if as_json:

@@ -14,6 +14,7 @@ from bench.cell import Cell, Record
 from bench.errors import BenchError
 from bench.store import Store
 from bench.suite import Suite, cells
+from bench.whole import Damaged
 from metrics import METRICS
 
 if TYPE_CHECKING:
@@ -40,7 +41,11 @@ def records(
 def _read(
     listed: Sequence[tuple[Cell, Source, str]], store: Store, here: Collection[str], *, scores: bool = True
 ) -> list[tuple[Any, Any, Record | None]]:
-    """As `records`, of cells as `bench.suite.cells` lists them. here: keys of the cells that the store has."""
+    """As `records`, of cells as `bench.suite.cells` lists them. here: keys of the cells that the store has.
+
+    A damaged record counts as none, with a warning, so that boards leave it out and `bench run` makes it again.
+    """
+    from bench import show
     from bench.cell import Fault
 
     out: list[tuple[Any, Any, Record | None]] = []
@@ -48,7 +53,11 @@ def _read(
         if why_not:
             record: Record | None = Record(cell, "skipped", Fault("", "", why_not))
         else:
-            record = store.record(cell.key, scores=scores) if cell.key in here else None
+            try:
+                record = store.record(cell.key, scores=scores) if cell.key in here else None
+            except Damaged as error:
+                show.warn(str(error))
+                record = None
         out.append((cell, source, record))
     return out
 

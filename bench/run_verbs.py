@@ -107,6 +107,7 @@ def cell(
 
     kept = opened(store)
     found = kept.read_cell(key)
+    kept.add(found)
     with kept.lock(key):
         record = run_cell(
             found, kept, data_dir=data_folder(data), metric_names=suite_named(suite).metric_names,

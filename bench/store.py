@@ -29,7 +29,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,7 +156,8 @@ class Store:
             old.unlink(missing_ok=True)
 
     def add(self, cell: Cell) -> None:
-        """Write down a cell so that `bench cell KEY` finds it."""
+        """Write down a cell so that `bench cell KEY` finds it; what its folder holds of another cell is removed."""
+        self._clear(cell.key)
         path = self.cell(cell.key) / "cell.json"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -167,7 +168,9 @@ class Store:
         path = self.cell(key) / "cell.json"
         if not path.exists():
             raise StoreError(f"store {self.root}: no cell '{key}'")
-        return Cell.read(read_json(path))
+        cell = Cell.read(read_json(path))
+        _check_key(cell, key, path)
+        return cell
 
     def keys(self, start: str) -> list[str]:
         """The keys of cells that begin so."""
@@ -177,11 +180,16 @@ class Store:
             return sorted(e.name for e in entries if e.name.startswith(start) and e.is_dir())
 
     def record(self, key: str, *, scores: bool = True) -> Record | None:
-        """A cell's record, or None where it has none. scores: with them; they are most of a file of many kilobytes."""
+        """A cell's record, or None where it has none. scores: with them; they are most of a file of many kilobytes.
+
+        Raises Damaged where it cannot be read, or is the record of another cell.
+        """
         path = self.cell(key) / "record.json"
         if not path.exists():
             return None
-        return Record.read(read_json(path) if scores else _unscored(path))
+        record = Record.read(read_json(path) if scores else _unscored(path))
+        _check_key(record.cell, key, path)
+        return record
 
     def versions(self, key: str) -> dict[str, int]:
         """Metric -> the version that a cell was scored with, of those metrics whose scores are kept."""
@@ -215,6 +223,18 @@ class Store:
         """Drop the records of cells, so that they are run again."""
         for key in keys:
             (self.cell(key) / "record.json").unlink(missing_ok=True)
+
+    def _clear(self, key: str) -> None:
+        """Empty a cell's folder where its record or its description is damaged or another cell's: the scores beside it
+        may be another cell's too. A folder that another process holds is left to it."""
+        try:
+            self.record(key, scores=False)
+            if (self.cell(key) / "cell.json").exists():
+                self.read_cell(key)
+        except Damaged:
+            with suppress(Busy), self.lock(key):
+                for path in self.cell(key).glob("*.json"):
+                    path.unlink(missing_ok=True)
 
     def fit_cost(self, fit_key: str) -> dict[str, Any] | None:
         """{"cell": key of the cell that made a fit, "seconds", "peak_memory_mb"}, or None where that is not known."""
@@ -369,6 +389,12 @@ def flock(path: Path, how: int) -> Iterator[None]:
             name = path.stem if path.suffix else path.parent.name
             raise Busy(f"{name}: another process is at work on it") from error
         yield
+
+
+def _check_key(cell: Cell, key: str, path: Path) -> None:
+    """Raise Damaged where a cell that was read from a folder is not the one that the folder is named after."""
+    if cell.key != key:
+        raise Damaged(f"{path} is damaged: it is of cell {cell.key}, expected {key}: `bench run` has it made again")
 
 
 # --- parts of files, found by how `write_json` lays them out: keys in order, one a line, indented by their depth ---

@@ -191,13 +191,22 @@ def _known_keys(error: ValidationError) -> list[str]:
 def _check(suite: Suite) -> None:
     """Names and settings that exist and can work together; datasets need not be here."""
     suite.metric_names  # noqa: B018  raises on an unknown metric
+    names: dict[str, str] = {}
     for use in suite.datasets:
         source = open_dataset(use.name, None)
         if use.split == "time" and not source.ordered:
             raise BenchError(f"dataset '{use.name}': split = 'time', but it has no time order")
         _prompts(use)
+        name = str(source.name)
+        if name in names:
+            raise BenchError(
+                f"datasets '{names[name]}' and '{use.name}' have one name, '{name}', and would be averaged as "
+                "replicates: leave one out, or give a TOML another `name`"
+            )
+        names[name] = use.name
     for gen in suite.generators:
         generators.check(gen.name, gen.params)
+        _check_label(gen)
     labels = [g.label or g.name for g in suite.generators]
     if suite.tune is not None and suite.tune.untuned:
         labels += [label + UNTUNED for label in labels]
@@ -206,10 +215,21 @@ def _check(suite: Suite) -> None:
         raise BenchError(f"generator '{twice}' stands twice: give one a label")
     if suite.tune is not None:
         _check_tuning(suite.tune)
-    names = [d.name for d in suite.datasets]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise BenchError(f"dataset '{twice}' stands twice")
+
+
+def _check_label(gen: GeneratorUse) -> None:
+    """Raise BenchError where a label is the name of another generator, or renames a reference: boards read scales off
+    the rows that have the references' names."""
+    if gen.label in ("", gen.name):
+        return
+    if gen.label in generators.REGISTRY:
+        raise BenchError(
+            f"generator '{gen.name}': label '{gen.label}' is the name of another: give it a label of its own"
+        )
+    if generators.find(gen.name).family == "reference":
+        raise BenchError(
+            f"generator '{gen.name}': label '{gen.label}': a reference keeps its name: leave the label out"
+        )
 
 
 def _check_tuning(tune: Tune) -> None:

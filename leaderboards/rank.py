@@ -129,13 +129,13 @@ class Board:
 
     def _scale(self, dataset: str, name: str) -> tuple[float, float, float] | None:
         metric = METRICS[name]
-        copycat = self.means.get((dataset, CEILING, name))
+        copycat = self._reference(dataset, CEILING, name)
         if metric.floor == CHANCE and name.endswith("_auroc"):
             other: tuple[float, float] | None = (0.5, 0.0)
         elif metric.floor == CHANCE:
-            other = self.means.get((dataset, CEILING, PREVALENCE))
+            other = self._reference(dataset, CEILING, PREVALENCE)
         else:
-            other = self.means.get((dataset, NULL if metric.null is not None else str(metric.floor), name))
+            other = self._reference(dataset, NULL if metric.null is not None else str(metric.floor), name)
         if copycat is None or other is None:
             return None
         if metric.null is not None:
@@ -146,6 +146,16 @@ class Board:
         if not better or np.isnan(error):
             return floor, ceiling, 0.0 if not better else np.nan
         return floor, ceiling, abs(ceiling - floor) / error if error > 0 else np.inf
+
+    def _reference(self, dataset: str, reference: str, metric: str) -> tuple[float, float] | None:
+        """Mean and standard error of a reference's score; None where it has none, and where the row of that name is
+        another generator's."""
+        return self.means.get((dataset, reference, metric)) if reference in self.references else None
+
+    @cached_property
+    def references(self) -> set[str]:
+        """Names of the rows whose generator is a reference."""
+        return set(self.cells.loc[self.cells["reference"].to_numpy(dtype=bool), "generator"])
 
     @cached_property
     def normalised(self) -> pd.DataFrame:

@@ -379,6 +379,27 @@ def test_a_damaged_stage_is_one_clear_line_and_made_again_on_request(bench, tmp_
     assert boards(store, "slow") == before
 
 
+def test_records_of_other_cells_are_left_out_and_made_again(bench, tmp_path: Path) -> None:
+    suite = 'name = "s"\ndatasets = ["breast-cancer"]\ngenerators = ["copycat", "marginal", "uniform"]\n'
+    write(tmp_path / "s.toml", suite + 'metrics = ["tvd_gap", "ks_gap"]\n')
+    assert bench("run", "--suite", "s.toml", "--no-track").returncode == 0
+    store = tmp_path / "bench-store"
+    before = boards(store, "s")
+    copycat, marginal, uniform = (next(store.glob(f"cells/*{name}*")) for name in ("copycat", "marginal", "uniform"))
+    shutil.copy(copycat / "record.json", marginal)
+    shutil.copytree(copycat, uniform, dirs_exist_ok=True)
+    told = bench("board", "s.toml")
+    assert told.stdout.count("not run yet") == 2
+    assert [line.split(": ")[1:4] for line in told.stderr.splitlines()] == [
+        ["warning", f"{cell}/record.json is damaged", f"it is of cell {copycat.name}, expected {cell.name}"]
+        for cell in (marginal, uniform)
+    ]
+    done = bench("run", "--suite", "s.toml", "--no-track")
+    assert done.returncode == 0, done.stderr
+    assert "3: 1 stored, 2 to run" in done.stdout
+    assert boards(store, "s") == before
+
+
 def test_a_damaged_table_is_one_clear_line_and_made_again_on_request(bench, tmp_path: Path) -> None:
     suite = (
         'name = "s"\ndatasets = ["breast-cancer"]\ngenerators = ["marginal"]\nmetrics = ["ks_gap"]\nreplicates = 2\n'

@@ -19,13 +19,13 @@ __all__ = ["DATASETS", "SHAPES", "Dataset", "Source", "open_dataset"]
 def open_dataset(text: str, data_dir: Path | None) -> Source:
     """The source of a dataset name, or of a path to a user's TOML. Raises BenchError where the name is not known."""
     if text.endswith(".toml"):
-        from bench.datasets.own import read
+        from bench.datasets.own import VERSION, read
 
         path = Path(text)
         own = read(path)
         row = Dataset(
             own.name or path.stem, own.shape_or_guess, "yours", "yours", text, "a dataset of yours",
-            files={own.file: None}, drop_duplicates=own.drop_duplicates,
+            files={own.file: None}, drop_duplicates=own.drop_duplicates, version=VERSION,
         )  # fmt: skip
         return Source(row, Name(row.name), path.parent, path, own.order)
     if base(text) not in DATASETS:

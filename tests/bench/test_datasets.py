@@ -272,6 +272,66 @@ def test_a_users_csv_becomes_a_lawful_table(tmp_path: Path) -> None:
     assert data.roles.sensitive == ("defaulted",)
 
 
+def test_real_columns_with_the_names_of_an_index_stay(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names = ["index", "level_0", "subject", "time", "n_steps", "target"]
+    frame = pd.DataFrame({name: rng.integers(0, 9, 60) for name in names} | {"y": rng.integers(0, 2, 60)})
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    frame.sample(frac=1).to_parquet(tmp_path / "shuffled.parquet")
+    frame.rename_axis("subject").to_parquet(tmp_path / "d.parquet")
+    for file in ("d.csv", "d.parquet", "shuffled.parquet"):
+        data = open_dataset(str(write(tmp_path / "d.toml", f'file = "{file}"\ntarget = "y"\n')), None).load()
+        assert list(data.table.columns) == [*names, "y"]
+        assert sorted(data.table["index"]) == sorted(frame["index"])
+
+
+@pytest.mark.parametrize("index", [["subject"], ["who"], [None], ["hospital", "bed"]])
+def test_a_stored_index_is_no_column(tmp_path: Path, index: list[str | None]) -> None:
+    frame = pd.DataFrame({"age": np.arange(30) // 2, "y": [0, 1] * 15})
+    at = [np.arange(30)[::-1]] if len(index) == 1 else [np.arange(30), np.arange(30) // 2]
+    frame.index = pd.MultiIndex.from_arrays(at, names=index) if len(index) > 1 else pd.Index(at[0], name=index[0])
+    frame.to_parquet(tmp_path / "d.parquet")
+    toml = write(tmp_path / "d.toml", 'file = "d.parquet"\ntarget = "y"\n')
+    assert list(open_dataset(str(toml), None).load().table.columns) == ["age", "y"]
+
+
+def test_an_index_that_a_toml_names_is_used(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"who": np.repeat(np.arange(30), 2), "t": [0, 1] * 30, "v": np.arange(60.0)})
+    frame["y"] = frame["who"] % 2 == 0
+    text = 'file = "d.parquet"\ntarget = "y"\nsubject = "who"\ntime = "t"\n'
+    toml = write(tmp_path / "d.toml", text)
+    frame.to_parquet(tmp_path / "d.parquet")
+    plain = open_dataset(str(toml), None).load().table
+    for stored in (["who", "t"], ["t"], ["who"], ["y"], ["t", "y", "who"]):
+        frame.set_index(stored).to_parquet(tmp_path / "d.parquet")
+        pd.testing.assert_frame_equal(open_dataset(str(toml), None).load().table[["v", "y"]], plain)
+    lawful = frame.set_index(["who", "t"]).rename_axis(["subject", "time"])
+    lawful.to_parquet(tmp_path / "d.parquet")
+    write(toml, 'file = "d.parquet"\ntarget = "y"\nsubject = "subject"\ntime = "time"\n')
+    pd.testing.assert_frame_equal(open_dataset(str(toml), None).load().table[["v", "y"]], plain)
+    write(toml, 'file = "d.parquet"\ntarget = "y"\n')
+    with pytest.raises(BenchError, match=r"no key 'time', but the index of d\.parquet is subject and time: expected"):
+        open_dataset(str(toml), None).load()
+
+
+def test_a_number_of_each_row_is_refused_unless_it_is_declared(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"patient": np.arange(1_000, 1_040), "age": np.arange(40) // 2, "y": [0, 1] * 20})
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    text = 'file = "d.csv"\ntarget = "y"\n'
+    with pytest.raises(
+        BenchError, match=r"d\.csv: column 'patient' has a different value in each of 40 rows, as an iden"
+    ):
+        open_dataset(str(write(tmp_path / "d.toml", text)), None).load()
+    for more, columns in (
+        ('drop = ["patient"]', ["age", "y"]),
+        ('subject = "patient"', ["age", "y"]),
+        ('order = "patient"', ["age", "y"]),
+        ('keep = ["patient"]', ["patient", "age", "y"]),
+    ):
+        data = open_dataset(str(write(tmp_path / "d.toml", text + more)), None).load()
+        assert list(data.table.columns) == columns
+
+
 def test_a_users_longitudinal_parquet(tmp_path: Path) -> None:
     frame = pd.DataFrame({"who": ["b", "b", "a", "a", "c"], "t": [1, 0, 0, 1, 0], "v": [2.0, 1.0, 3.0, 4.0, 5.0],
                           "y": [True, True, False, False, False]})  # fmt: skip

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,51 @@ def test_a_damaged_record_is_one_clear_line(tmp_path: Path) -> None:
     (store.cell(CELL.key) / "record.json").write_text("{")
     with pytest.raises(Damaged, match=r"record\.json is damaged"):
         store.record(CELL.key)
+
+
+OTHERS = [{"dataset": "sim-icu"}, {"data": "d2"}, {"generator": "copycat", "label": "copycat"}, {"replicate": 1},
+          {"params": '{"steps": 5}'}, {"version": "2"}, {"split": "time"}]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", OTHERS)
+def test_a_record_of_another_cell_is_damage(tmp_path: Path, change: dict) -> None:
+    store, other = Store.open(tmp_path / "s"), replace(CELL, **change)
+    for cell in (CELL, other):
+        store.add(cell)
+    store.save_record(Record(other, "done", None, {"m": {"value": 1.0, "se": None, "n": 3}}))
+    store.save_note(other.key, "scores", {"m": {"version": 1, "seconds": 0.1, "scores": {}}})
+    for name in ("record.json", "scores.json"):
+        shutil.copy(store.cell(other.key) / name, store.cell(CELL.key))
+    for scores in (True, False):
+        with pytest.raises(Damaged) as error:
+            store.record(CELL.key, scores=scores)
+        assert str(error.value) == (
+            f"{store.cell(CELL.key)}/record.json is damaged: it is of cell {other.key}, expected {CELL.key}: "
+            "`bench run` has it made again"
+        )
+    assert store.record(other.key) is not None
+    store.add(CELL)
+    assert store.record(CELL.key) is None
+    assert store.note(CELL.key, "scores") is None  # may be the other cell's too
+    assert store.read_cell(CELL.key) == CELL
+
+
+def test_a_record_of_the_same_cell_under_another_name_is_its_own(tmp_path: Path) -> None:
+    store, named = Store.open(tmp_path / "s"), replace(CELL, source="./sim-ehr", untuned_of="x")
+    store.add(CELL)
+    store.save_record(Record(named, "done"))
+    assert store.record(CELL.key) == Record(named, "done")
+
+
+def test_a_cell_that_is_described_as_another_is_damage(tmp_path: Path) -> None:
+    store, other = Store.open(tmp_path / "s"), replace(CELL, replicate=1)
+    for cell in (CELL, other):
+        store.add(cell)
+    shutil.copy(store.cell(other.key) / "cell.json", store.cell(CELL.key))
+    with pytest.raises(Damaged, match=r"cell\.json is damaged: it is of cell sim-ehr\.ou\.r1\."):
+        store.read_cell(CELL.key)
+    store.add(CELL)
+    assert store.read_cell(CELL.key) == CELL
 
 
 def test_locks_are_exclusive_and_die_with_their_process(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from bench.errors import BenchError
 from bench.store import Store
 from bench.suite import cells, find_suite, known_suites
 from conftest import write
+from generators import REGISTRY
 
 GOOD = 'name = "mine"\ndatasets = ["breast-cancer"]\ngenerators = ["marginal"]\n'
 
@@ -74,6 +75,65 @@ def test_a_wrong_suite_is_one_clear_line(tmp_path: Path, text: str, says: str) -
     assert says in str(error.value)
     assert "s.toml" in str(error.value)
     assert "\n" not in " ".join(str(error.value).split("\n")[:1])
+
+
+OWN = 'file = "d.csv"\ntarget = "y"\n'
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "name"),
+    [
+        ("breast-cancer", "breast-cancer", "breast-cancer"),
+        ("breast-cancer", " breast-cancer", "breast-cancer"),
+        ("sim-ehr[codes=30,rows=900]", "sim-ehr[rows=900, codes=30]", "sim-ehr[codes=30,rows=900]"),
+        ("sim-ehr", "sim-ehr[rows=5_000]", "sim-ehr"),  # its default
+        ("breast-cancer", "breast-cancer.toml", "breast-cancer"),
+        ("sim-ehr[rows=900]", "named.toml", "sim-ehr[rows=900]"),
+        ("a/loans.toml", "b/loans.toml", "loans"),
+        ("a/loans.toml", "./a/loans.toml", "loans"),
+        ("a/loans.toml", "b/called.toml", "loans"),
+    ],
+)
+def test_two_datasets_of_one_name_are_refused(tmp_path: Path, monkeypatch, first: str, second: str, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in ("breast-cancer.toml", "a/loans.toml", "b/loans.toml"):
+        write(tmp_path / path, OWN)
+    write(tmp_path / "b/called.toml", OWN + 'name = "loans"')
+    write(tmp_path / "named.toml", OWN + 'name = "sim-ehr[rows=900]"')
+    for one, other in ((first, second), (second, first)):
+        with pytest.raises(BenchError) as error:
+            suite(tmp_path, GOOD.replace('"breast-cancer"', f'"{one}", "{other}"'))
+        assert str(error.value) == (
+            f"s.toml: datasets '{one}' and '{other}' have one name, '{name}', and would be averaged as replicates: "
+            "leave one out, or give a TOML another `name`"
+        )
+
+
+def test_datasets_that_differ_in_a_cut_or_a_name_stand_together(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a/loans.toml", OWN)
+    write(tmp_path / "b/loans.toml", OWN + 'name = "other loans"')
+    names = ["sim-ehr", "sim-ehr[rows=900]", "sim-ehr[draw=2,rows=900]", "a/loans.toml", "b/loans.toml"]
+    found = suite(tmp_path, GOOD.replace('["breast-cancer"]', json.dumps(names)))
+    assert [d.name for d in found.datasets] == names
+
+
+@pytest.mark.parametrize("label", REGISTRY)
+def test_a_label_that_is_another_generators_name_is_refused(tmp_path: Path, label: str) -> None:
+    other = "smote" if label != "smote" else "gaussian"
+    for name in (other, "generators.reference:Copycat"):
+        with pytest.raises(
+            BenchError, match=f"s.toml: generator '{name}': label '{label}' is the name of another: give"
+        ):
+            suite(tmp_path, GOOD.replace('"marginal"', f'{{ name = "{name}", label = "{label}" }}'))
+    own = GOOD.replace('"marginal"', f'{{ name = "{label}", label = "{label}" }}')
+    assert suite(tmp_path, own).generators[0].label == label
+
+
+@pytest.mark.parametrize("name", [row.name for row in REGISTRY.values() if row.family == "reference"])
+def test_a_reference_keeps_its_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BenchError, match=f"generator '{name}': label 'mine': a reference keeps its name"):
+        suite(tmp_path, GOOD.replace('"marginal"', f'{{ name = "{name}", label = "mine" }}'))
 
 
 def test_an_unknown_suite_names_the_nearest() -> None:

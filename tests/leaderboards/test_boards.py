@@ -156,6 +156,16 @@ def test_without_references_nothing_is_normalised() -> None:
     assert "mine" in render.csv(board)
 
 
+@pytest.mark.parametrize("name", ["copycat", "marginal"])
+def test_a_row_with_the_name_of_a_reference_is_no_reference(name: str) -> None:
+    """Scales follow from generators that are references, not from what a row is called."""
+    rows = frame(BASE | {"mine": scores(0.2, 0.8, 0.25)})
+    assert ("d", "c2st_auroc_gap") in Board(rows).scales.index
+    called = Board(rows.assign(reference=rows["reference"] & (rows["generator"] != name)))
+    assert ("d", "c2st_auroc_gap") not in called.scales.index
+    assert called.families[("fidelity", "mean")].isna().all()
+
+
 def test_datasets_count_equally_and_gaps_are_refused() -> None:
     two = frame(BASE | {"mine": scores(0.2, 0.8, 0.25)}, datasets=("d", "e"))
     two.loc[(two["dataset"] == "e") & (two["generator"] == "mine") & (two["metric"] == "tstr_auroc"), "value"] = 0.6

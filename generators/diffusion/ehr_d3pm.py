@@ -251,10 +251,14 @@ class EHRD3PM(Generator):
 
         def by_langevin(x2: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
             z = net.net.latent(x2, x, t)
+            kernel = Kernel.between(torch.zeros_like(t), t, places.schedule)
+
+            def posterior(y: Tensor) -> tuple[Tensor, Tensor]:
+                return process.x0_posterior(*beliefs(net.net.head(y), x2, x, t), x2, x, kernel)
+
             unseen = x2[:, place] == HIDDEN2 if places.hides else torch.ones_like(x2[:, place])
             y = langevin(
-                z, lambda y: beliefs(net.net.head(y), x2, x, t),
-                lambda y: (unseen * logsigmoid(sign * net.flags(y)[:, place])).sum(1),
+                z, posterior, lambda y: (unseen * logsigmoid(sign * net.flags(y)[:, place])).sum(1),
                 scale=self.guidance_scale, eta=self.eta, lam=self.lam, tau=self.tau, steps=self.inner, dice=dice,
             )  # fmt: skip
             return beliefs(net.net.head(y), x2, x, t)

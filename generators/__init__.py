@@ -74,7 +74,7 @@ _ROWS = (
     Row(
         "bart", "generators.bart:BART", "language model", ("visits", "codes"),
         "BART the sequence model: a subject is a sentence of codes", "Lewis et al. 2020, arXiv:1910.13461; "
-        "Wang and Sun 2022, arXiv:2211.01761", gpu=True,
+        "Wang and Sun 2022, arXiv:2211.01761", version=2, gpu=True,
     ),
     Row(
         "mixture", "generators.classical:Mixture", "classical", ("codes", "table"), "latent classes, fitted by EM",
@@ -86,16 +86,17 @@ _ROWS = (
     ),
     Row(
         "ou", "generators.diffusion.ou:OU", "diffusion", ("table",), "Ornstein-Uhlenbeck diffusion, class-conditional",
-        "Le 2024, arXiv:2412.10948", version=4, gpu=True,
+        "Le 2024, arXiv:2412.10948", version=5, gpu=True,
     ),
     Row(
         "tardiff", "generators.diffusion.tardiff:TarDiff", "diffusion", ("series",),
         "diffusion of signals, class-conditional; guided by influence on a downstream model",
-        "Deng et al. 2025, arXiv:2504.17613", version=6, gpu=True,
+        "Deng et al. 2025, arXiv:2504.17613", version=7, gpu=True,
     ),
     Row(
         "ehr-d3pm", "generators.diffusion.ehr_d3pm:EHRD3PM", "diffusion", ("codes", "visits"),
-        "multinomial diffusion over tokens, guided without retraining", "Han et al. 2024, arXiv:2404.12314", gpu=True,
+        "multinomial diffusion over tokens, guided without retraining", "Han et al. 2024, arXiv:2404.12314",
+        version=2, gpu=True,
     ),
     Row(
         "healthforge", "generators.diffusion.healthforge:HealthForge", "diffusion", ("codes",),

@@ -335,6 +335,24 @@ def test_langevin_draws_from_a_known_energy_and_without_noise_only_descends(tau:
     assert float(y.var()) == pytest.approx(variance, abs=1e-9, rel=5 * (2 / n) ** 0.5)
 
 
+def test_the_default_guidance_draws_and_does_not_only_descend(fraud_like: pd.DataFrame) -> None:
+    """Guided twice from one state, beliefs differ by default and are the same without noise."""
+    made = make("ehr-d3pm", steps=1, width=16, depth=1, noise="uniform", guidance="langevin")
+    made.fit(fraud_like, target="c", seed=0)
+    net, dice = made._net(made.places_).eval(), torch.Generator().manual_seed(1)
+    torch.nn.init.normal_(net.net.head.out.weight, std=0.2, generator=dice)
+    state = (torch.ones(8, 3), torch.zeros(8, 0, dtype=torch.int64), torch.tensor([0.5]))
+
+    def twice() -> list[torch.Tensor]:
+        _, denoise = made._towards(net, made.places_.on(CPU), {0: 1}, 8, dice)
+        return [denoise(*state)[0] for _ in range(2)]
+
+    one, two = twice()
+    assert (one - two).abs().mean() > 0.1
+    made.tau = 0.0
+    torch.testing.assert_close(*twice())
+
+
 def guided(scale: float, lam: float, tau: float = 0.0, steps: int = 1_500, n: int = 1) -> torch.Tensor:
     """A latent that is its own logit, guided towards the code it stands for, from z = -1."""
     nothing = torch.zeros(n, 0, 1)

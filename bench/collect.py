@@ -187,7 +187,21 @@ def scores_text(suite: Suite, found: Sequence[tuple[Any, Any, Record | None]]) -
 
 
 def _about(suite: Suite) -> dict[str, str]:
-    return {"suite": suite.name, "title": f"Board: {suite.name}", "about": suite.about}
+    about = {"suite": suite.name, "title": f"Board: {suite.name}", "about": suite.about}
+    note = held_out(gen.name for gen in suite.generators)
+    return about | ({"note": note} if note else {})
+
+
+def held_out(names: Iterable[str]) -> str:
+    """Say which of these generators train on less than all of train, and on how much less; "" where none does."""
+    shares: dict[float, list[str]] = {}
+    for name in dict.fromkeys(names):
+        if share := generators.find(name).held_out:
+            shares.setdefault(share, []).append(name)
+    if not shares:
+        return ""
+    listed = "; ".join(f"{100 * share:.0f} % {', '.join(some)}" for share, some in sorted(shares.items()))
+    return f"Networks choose their training step on a share of train that they do not train on: {listed}."
 
 
 def texts(scores: str) -> dict[str, str]:
@@ -202,10 +216,15 @@ def texts(scores: str) -> dict[str, str]:
     return {"scores.json": scores, **_rendered(Board(table), facts)}
 
 
+def subtitle(facts: Mapping[str, Any]) -> str:
+    """Return the text under a board's title: the suite's question, and a note on how to read its scores."""
+    return " ".join(filter(None, (facts.get("about", ""), facts.get("note", ""))))
+
+
 def _rendered(board: Board, facts: Mapping[str, Any]) -> dict[str, str]:
     from leaderboards import render
 
-    about = {"title": facts.get("title", "Board"), "about": facts.get("about", "")}
+    about = {"title": facts.get("title", "Board"), "about": subtitle(facts)}
     made = {
         "board.md": partial(render.markdown, board, **about),
         "board.csv": partial(render.csv, board),

@@ -1,5 +1,6 @@
 """Beyond the contract: references, state on disk, the torch loop."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from bench.datasets import open_dataset
 from bench.doctor import TABLES
-from generators import make, state
+from generators import REGISTRY, gan, make, state
 from generators.base import NotFitted, StopFit, Unsupported
 from generators.training import build, train, weights_of, with_weights
 
@@ -262,6 +263,28 @@ def test_a_watch_sees_the_network_that_is_returned_and_the_rows_that_are_trained
     assert states[0][1] > 1.05 * states[0][0]
     assert seen == given[0]
     assert len(given[0]) == 180
+
+
+class Asked(Exception):
+    """A training that was about to begin, with the share of rows it would hold out."""
+
+
+@pytest.mark.parametrize("name", [row.name for row in REGISTRY.values() if row.held_out and row.name != "gan"])
+def test_the_registry_says_what_share_a_network_does_not_train_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = REGISTRY[name]
+    usual = inspect.signature(train).parameters["validation"].default
+
+    def ask(*args: object, validation: float = usual, **settings: object) -> None:
+        raise Asked(validation)
+
+    monkeypatch.setattr(f"{row.load.split(':')[0]}.train", ask)
+    with pytest.raises(Asked) as asked:
+        fitted(name, row.native[0])
+    assert asked.value.args == (row.held_out,)
+
+
+def test_the_registry_says_what_share_the_gan_does_not_train_on() -> None:
+    assert REGISTRY["gan"].held_out == gan.HELD
 
 
 def test_slack_keeps_the_later_of_two_fits_that_are_as_good() -> None:

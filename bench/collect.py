@@ -200,7 +200,21 @@ def scores_text(suite: Suite, found: Sequence[tuple[Any, Any, Record | None]]) -
 
 
 def _about(suite: Suite) -> dict[str, str]:
-    return {"suite": suite.name, "title": f"Board: {suite.name}", "about": suite.about}
+    about = {"suite": suite.name, "title": f"Board: {suite.name}", "about": suite.about}
+    note = held_out(gen.name for gen in suite.generators)
+    return about | ({"note": note} if note else {})
+
+
+def held_out(names: Iterable[str]) -> str:
+    """Say which of these generators train on less than all of train, and on how much less; "" where none does."""
+    shares: dict[float, list[str]] = {}
+    for name in dict.fromkeys(names):
+        if share := generators.find(name).held_out:
+            shares.setdefault(share, []).append(name)
+    if not shares:
+        return ""
+    listed = "; ".join(f"{100 * share:.0f} % {', '.join(some)}" for share, some in sorted(shares.items()))
+    return f"Networks choose their training step on a share of train that they do not train on: {listed}."
 
 
 def _versions(found: Sequence[tuple[Any, Any, Record | None]]) -> Versions:
@@ -224,13 +238,9 @@ def _oldest(*parts: Versions) -> Versions:
     return {kind: dict(sorted(versions.items())) for kind, versions in out.items()}
 
 
-def _made_by(facts: Mapping[str, Any]) -> Versions:
-    """The versions that a file of scores names."""
-    return facts.get("versions", {})
-
-
-def outdated(versions: Versions) -> str:
-    """A sentence on what has changed since scores were made by these versions, "" where nothing has."""
+def outdated(facts: Mapping[str, Any]) -> str:
+    """Say which metrics and generators have changed since scores were made, "" where none has. facts: of their file."""
+    versions: Versions = facts.get("versions", {})
     scored, drawn = versions.get("metrics", {}), versions.get("generators", {})
     metrics = [n for n, v in scored.items() if n not in METRICS or METRICS[n].version != v]
     made = [n for n, v in drawn.items() if n not in generators.REGISTRY or generators.REGISTRY[n].version != v]
@@ -239,7 +249,7 @@ def outdated(versions: Versions) -> str:
     changed += [f"the generators {', '.join(f'`{n}`' for n in made)}"] if made else []
     if not changed:
         return ""
-    return f"**Made by older versions**: {' and '.join(changed)} have changed since. Run it again before quoting it."
+    return f"Made by older versions: {' and '.join(changed)} have changed since; run it again before quoting it."
 
 
 def texts(scores: str) -> dict[str, str]:
@@ -254,11 +264,16 @@ def texts(scores: str) -> dict[str, str]:
     return {"scores.json": scores, **_rendered(Board(table), facts)}
 
 
+def subtitle(facts: Mapping[str, Any]) -> str:
+    """Return the text under a board's title: whether older versions made it, the suite's question, and a note on how
+    to read its scores."""
+    return " ".join(filter(None, (outdated(facts), facts.get("about", ""), facts.get("note", ""))))
+
+
 def _rendered(board: Board, facts: Mapping[str, Any]) -> dict[str, str]:
     from leaderboards import render
 
-    said = [outdated(_made_by(facts)), facts.get("about", "")]
-    about = {"title": facts.get("title", "Board"), "about": "\n\n".join(text for text in said if text)}
+    about = {"title": facts.get("title", "Board"), "about": subtitle(facts)}
     made = {
         "board.md": partial(render.markdown, board, **about),
         "board.csv": partial(render.csv, board),
@@ -292,7 +307,7 @@ def render_file(path: Path, to: Path | None) -> dict[str, str]:
         to.mkdir(parents=True, exist_ok=True)
         for name, text in {**made, "scores.json": path.read_text(encoding="utf-8")}.items():
             write_text(to / name, text)
-        title = facts.get("title", "Board") + (" (made by older versions)" if outdated(_made_by(facts)) else "")
+        title = facts.get("title", "Board") + (" (made by older versions)" if outdated(facts) else "")
         picture = ranking(board, title=title, about=facts.get("about", ""))
         write_bytes(to / "board.png", picture)
     except OSError as error:

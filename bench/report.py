@@ -10,7 +10,7 @@ from typing import Any
 from rich.markup import escape
 
 from bench import views
-from bench.collect import cost_frame, records, scores_text
+from bench.collect import cost_frame, records, scores_text, subtitle
 from bench.errors import BenchError
 from bench.machine import environment
 from bench.store import Store
@@ -46,11 +46,12 @@ def write_report(
             tell(escape(f"looking at samples of {cell.dataset}"))
         seen.setdefault(cell.dataset, {})[cell.label] = views.view(cell, source, store, suite.name)
     scores = scores_text(suite, found)
-    board = Board(from_text(scores)[0])
+    table, facts = from_text(scores)
+    board = Board(table)
     ordered = {name: {g: here[g] for g in board.order if g in here} for name, here in seen.items()}
     store.save_picture(suite.name, BOARD, ranking(board, title=f"Board: {suite.name}", about=suite.about))
     text = report(
-        board, cost_frame(found, store), ordered, title=f"Report: {suite.name}", about=suite.about,
+        board, cost_frame(found, store), ordered, title=f"Report: {suite.name}", about=subtitle(facts),
         foot=_foot(replicate), mark=mark(scores),
     )  # fmt: skip
     if to is None:

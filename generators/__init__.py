@@ -25,7 +25,8 @@ class Row:
     load: "module:Class". family: "reference", "diffusion", "classical" and so on. native: shapes it was made for (it
     runs on every shape; the board marks the others). extra: the optional dependency it needs, the name of our extra and
     of the package alike. version: raised when its results change. handed: constructor arguments the harness supplies.
-    gpu: whether it fits and samples on a GPU where there is one.
+    gpu: whether it fits and samples on a GPU where there is one. held_out: share of train on which it chooses its
+    training step, and which it never trains on.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Row:
     extra: str | None = None
     handed: tuple[str, ...] = field(default=())
     gpu: bool = False
+    held_out: float = 0.0
 
 
 _ROWS = (
@@ -65,6 +67,7 @@ _ROWS = (
     Row(
         "gan", "generators.gan:GAN", "GAN", ("codes", "table", "series"), "conditional Wasserstein GAN, by shape",
         "Xu et al. 2019, arXiv:1907.00503; Zhang et al. 2020, doi:10.1093/jamia/ocz161", version=2, gpu=True,
+        held_out=0.1,
     ),
     Row(
         "ctgan", "generators.ctgan:CTGAN", "GAN", ("table",),
@@ -74,7 +77,7 @@ _ROWS = (
     Row(
         "bart", "generators.bart:BART", "language model", ("visits", "codes"),
         "BART the sequence model: a subject is a sentence of codes", "Lewis et al. 2020, arXiv:1910.13461; "
-        "Wang and Sun 2022, arXiv:2211.01761", gpu=True,
+        "Wang and Sun 2022, arXiv:2211.01761", version=2, gpu=True, held_out=0.1,
     ),
     Row(
         "mixture", "generators.classical:Mixture", "classical", ("codes", "table"), "latent classes, fitted by EM",
@@ -86,21 +89,22 @@ _ROWS = (
     ),
     Row(
         "ou", "generators.diffusion.ou:OU", "diffusion", ("table",), "Ornstein-Uhlenbeck diffusion, class-conditional",
-        "Le 2024, arXiv:2412.10948", version=4, gpu=True,
+        "Le 2024, arXiv:2412.10948", version=5, gpu=True, held_out=0.1,
     ),
     Row(
         "tardiff", "generators.diffusion.tardiff:TarDiff", "diffusion", ("series",),
         "diffusion of signals, class-conditional; guided by influence on a downstream model",
-        "Deng et al. 2025, arXiv:2504.17613", version=6, gpu=True,
+        "Deng et al. 2025, arXiv:2504.17613", version=7, gpu=True, held_out=0.05,
     ),
     Row(
         "ehr-d3pm", "generators.diffusion.ehr_d3pm:EHRD3PM", "diffusion", ("codes", "visits"),
-        "multinomial diffusion over tokens, guided without retraining", "Han et al. 2024, arXiv:2404.12314", gpu=True,
+        "multinomial diffusion over tokens, guided without retraining", "Han et al. 2024, arXiv:2404.12314",
+        version=2, gpu=True, held_out=0.1,
     ),
     Row(
         "healthforge", "generators.diffusion.healthforge:HealthForge", "diffusion", ("codes",),
         "latent diffusion under a sentence, class-conditional; answers prompts", "UofT-CSC490-F2025/health-forge",
-        version=3, gpu=True,
+        version=3, gpu=True, held_out=0.1,
     ),
 )  # fmt: skip
 

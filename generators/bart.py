@@ -195,9 +195,12 @@ class BART(Generator):
                   validation=0.0, every=self.warmup)  # fmt: skip
             for p in body:
                 p.requires_grad_(True)
-        watch = Guards(net, loss, sentences, epoch=epoch, seed=seed, stop=self.guards, log=log)
+
+        def watch(average: nn.Module, rows: torch.Tensor) -> Guards:
+            return Guards(average, loss, sentences[rows.numpy()], epoch=epoch, seed=seed, stop=self.guards, log=log)
+
         return train(
             net, loss, (words,), lengths=lengths, seed=seed, steps=steps, batch=self.batch, lr=self.lr,
             warmup=self.warmup, weight_decay=self.weight_decay, ema=self.ema, every=epoch, patience=self.patience,
-            clip=CLIP, log=watch,
+            clip=CLIP, watch=watch,
         )  # fmt: skip

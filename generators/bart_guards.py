@@ -40,11 +40,14 @@ class Violated(RuntimeError):
 class Guards:
     """A `log` of training that measures, hands everything on to `log`, and stops a fit that has gone wrong.
 
+    net: the network that the fit returns, whose weights are averaged while it trains. sentences: those that it is
+    trained on, without those held back for validation.
+
     p_...: mean chance of a structural word at its place. norm_ratio: mean length of new tokens' embeddings over that of
-    a pretrained model's old ones (of structural words over others, from scratch). overfit: loss on what was not seen
-    over loss on train. well_formed, unigram_js (Jensen-Shannon divergence, bits, beyond that of as few of train's own),
-    per_visit_ks: of sentences drawn without the grammar. copies: how many more of them are found in train than train's
-    own are found twice.
+    a pretrained model's old ones (of structural words over others, from scratch). overfit: validation loss of net over
+    its loss on `sentences`. well_formed, unigram_js (Jensen-Shannon divergence, bits, beyond that of as few of train's
+    own), per_visit_ks: of sentences drawn without the grammar. copies: how many more of them are found in train than
+    train's own are found twice.
 
     Raises Violated where a bound does not hold after five epochs and 1,000 steps; where it is that of `overfit`,
     StopFit, for what was learned before is kept, and the log says so.

@@ -29,7 +29,9 @@ from generators.base import Log, StopFit, quiet
 AT_ONCE = 16  # batches that are picked together: rows are sorted among them, a GPU is sent their places in one go
 SHARE = 0.25  # of a GPU's free memory that data may take
 WORTH = 5e15  # floating-point operations from which on a training on a GPU is compiled: a minute at 80 TFLOP/s
+MIN_EFFECTIVE_ROWS = 50  # held-out rows, counted by their weights: with fewer, patience does not end a training
 Loss = Callable[[nn.Module, tuple[Tensor, ...], torch.Generator], Tensor]
+Watch = Callable[[nn.Module, Tensor], Log]
 T = TypeVar("T")
 _say = logging.getLogger(__name__).warning
 
@@ -99,6 +101,7 @@ def train(
     resident: bool | None = None,
     where: str = "auto",
     log: Log = quiet,
+    watch: Watch | None = None,
 ) -> nn.Module:
     """Train a network by AdamW and give back its averaged weights at their best validation loss, on the CPU.
 
@@ -109,7 +112,12 @@ def train(
     (none under 20 rows). every: steps between two evaluations; patience: evaluations without gain before the end;
     slack: a later evaluation within this share of the best takes its place, since weights at a falling rate are less
     noisy. The rate rises over the first `warmup` steps and falls to zero by a cosine over `steps`. log(step, loss=...,
-    validation=...) may raise StopFit.
+    validation=...) may raise StopFit. watch(average, rows), called once before the first step, returns the log to use
+    instead: average is the network whose weights are averaged in place and returned, rows (m,) the indices of the rows
+    that are trained on.
+
+    The validation loss weighs rows as training does. Where the rows held back count for fewer than
+    MIN_EFFECTIVE_ROWS, patience is not applied.
 
     On a GPU the forward runs in bfloat16 where it can, and a network is compiled by itself where the whole training is
     worth it (WORTH). faster: let torch compile the network in any case. Where that fails, the log says so, and the
@@ -124,7 +132,9 @@ def train(
         order = torch.randperm(n, generator=dice)
         inner, outer = order[held:], order[:held]
         rows = Rows(data, at, lengths=lengths, resident=resident)
-        chance = (weights if weights is not None else torch.ones(n))[inner].double()
+        weights = (weights if weights is not None else torch.ones(n)).double()
+        judges = outer[_systematic(weights[outer], passes=4 if held < 2_000 else 1)] if held else outer
+        few = _effective_rows(weights[outer]) < MIN_EFFECTIVE_ROWS
         net.to(at).train()
         average = copy.deepcopy(net) if ema else net
         best, best_loss, stale = copy.deepcopy(net.state_dict()), math.inf, 0
@@ -134,6 +144,8 @@ def train(
             rise = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / warmup, total_iters=warmup)
             schedule = torch.optim.lr_scheduler.ChainedScheduler([schedule, rise])
         precision = quicker(at)
+        if watch is not None:
+            log = watch(average, inner)
 
         def value(model: nn.Module, some: tuple[Tensor, ...], noise: torch.Generator) -> Tensor:
             with precision:
@@ -150,7 +162,7 @@ def train(
             quick.compile()
         # on a CPU noise and batches come from one generator, in turn: none can be picked ahead
         at_once = 1 if lengths is None and at.type == "cpu" else AT_ONCE
-        picked = _rounds(inner, chance, batch, at_once, lengths, dice)
+        picked = _rounds(inner, weights[inner], batch, at_once, lengths, dice)
         feed = chain.from_iterable(map(rows.batches, picked))
         for step in range(1, steps + 1):
             some = next(feed)
@@ -170,7 +182,7 @@ def train(
             seen = float(now)
             if not math.isfinite(seen):
                 raise FloatingPointError(f"training diverged: the loss is {seen} at step {step}")
-            judged = _judge(value, average, rows, outer, batch, dice_on(at, seed + 1)) if held else seen
+            judged = _judge(value, average, rows, judges, batch, dice_on(at, seed + 1)) if held else seen
             better = judged < best_loss or not held
             if better or judged < best_loss + slack * abs(best_loss):
                 best = copy.deepcopy(average.state_dict())
@@ -180,7 +192,7 @@ def train(
                 log(step, loss=seen, validation=judged)
             except StopFit:
                 break
-            if stale >= patience:
+            if stale >= patience and not few:
                 break
         average.load_state_dict(best)
         return average.to("cpu").eval()
@@ -322,15 +334,29 @@ def follow(average: nn.Module, net: nn.Module, decay: float) -> None:
         mean.copy_(now)
 
 
+def _effective_rows(weights: Tensor) -> float:
+    """Return the number of equally weighted rows whose mean is as uncertain (Kish's effective sample size)."""
+    return float(weights.sum() ** 2 / weights.square().sum()) if len(weights) else 0.0
+
+
+def _systematic(weights: Tensor, *, passes: int) -> Tensor:
+    """Draw indices (passes, n) of n rows in proportion to their weights (n,), by systematic sampling.
+
+    Row i comes passes * n * weights[i] / sum(weights) times, rounded up or down. Rows of equal weight come once a pass.
+    """
+    n, edges = len(weights), weights.double().cumsum(0)
+    offsets = (torch.arange(passes, dtype=torch.float64)[:, None] + 0.5) / passes
+    return torch.searchsorted(edges / edges[-1], (torch.arange(n) + offsets) / n)
+
+
 @torch.no_grad()
 def _judge(
     value: Callable[[nn.Module, tuple[Tensor, ...], torch.Generator], Tensor], net: nn.Module, rows: Rows,
-    outer: Tensor, batch: int, noise: torch.Generator,
+    picked: Tensor, batch: int, noise: torch.Generator,
 ) -> float:  # fmt: skip
-    """Validation loss under noise that is the same at every evaluation; four passes where rows are few."""
+    """Return the mean loss of the rows picked (passes, n), under noise that is the same at every evaluation."""
     net.eval()
-    passes = 4 if len(outer) < 2_000 else 1
-    parts = list(outer.split(4 * batch)) * passes
+    parts = [part for one in picked for part in one.split(4 * batch)]
     values = torch.stack([value(net, some, noise) for some in rows.batches(parts)]).tolist()  # read back in one go
     net.train()
     return sum(v * len(part) for v, part in zip(values, parts, strict=True)) / sum(map(len, parts))

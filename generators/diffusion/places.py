@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from generators.diffusion import multinomial as mn
 from generators.diffusion.multinomial import Kernel
@@ -129,6 +129,20 @@ class Process:
             -1, x[..., None], -own[..., None].to(out)
         )
 
+    def x0_posterior(self, u2: Tensor, u: Tensor, x2: Tensor, x: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
+        """Add the evidence of xt to log-beliefs.
+
+        Returns log p(x0 | xt) up to a constant of each place: logits (b, d2) of two levels, log weights (b, d, k) of
+        more. kernel: from 0 to t. Absorbing noise leaves a place either hidden, without evidence, or certain.
+        """
+        if self.places.hides:
+            certain = NEVER * (1 - one_hot(x, self.places.k + 1)[..., :-1].to(u))
+            seen2, seen = x2 != HIDDEN2, x != self.places.k
+            return torch.where(seen2, NEVER * (1 - 2 * x2), u2), torch.where(seen[..., None], certain, u)
+        own = mn.evidence(x, kernel.a_t, kernel.b_t, self.pi)[..., None]
+        u2 = u2 + mn.evidence2(x2, kernel.a_t, kernel.b_t, self.pi2)
+        return u2, u.scatter_add(-1, x[..., None], own.to(u))
+
     def loss(self, u2: Tensor, u: Tensor, x02: Tensor, x0: Tensor, xt2: Tensor, xt: Tensor, kernel: Kernel) -> Tensor:
         """KL of the step from t to s, summed over a subject's places (b,), in nats."""
         if self.places.hides:
@@ -145,12 +159,9 @@ class Process:
             if not u.shape[1]:
                 return two
             return two + (cross_entropy(u.transpose(1, 2), x0, reduction="none") * (xt == self.places.k)).sum(1)
-        two = bce(u2 + mn.evidence2(xt2, kernel.a_t, kernel.b_t, self.pi2), x02, reduction="none").sum(1)
-        if not u.shape[1]:
-            return two
-        own = mn.evidence(xt, kernel.a_t, kernel.b_t, self.pi)[..., None]
-        logits = u.scatter_add(-1, xt[..., None], own.to(u))
-        return two + cross_entropy(logits.transpose(1, 2), x0, reduction="none").sum(1)
+        logit2, logits = self.x0_posterior(u2, u, xt2, xt, kernel)
+        two = bce(logit2, x02, reduction="none").sum(1)
+        return two + cross_entropy(logits.transpose(1, 2), x0, reduction="none").sum(1) if u.shape[1] else two
 
     def step(
         self, u2: Tensor, u: Tensor, xt2: Tensor, xt: Tensor, kernel: Kernel, dice: torch.Generator

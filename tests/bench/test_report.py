@@ -28,6 +28,13 @@ generators = ["copycat", "marginal", "gaussian", "smote"]
 metrics = ["c2st_auroc_gap", "cmd_distance", "tstr_auroc", "mia_distance_auroc_gap", "condition_rate_score"]
 replicates = 2
 """
+NETWORKS = """
+name = "networks"
+about = "Not run."
+datasets = ["sim-fraud[rows=200]"]
+generators = ["copycat", "ou", "tardiff", "bart"]
+metrics = ["c2st_auroc_gap"]
+"""
 ROLES = """
 file = "people.csv"
 target = "ill"
@@ -245,6 +252,20 @@ def test_boards_are_the_same_bytes_from_their_scores(shown, tmp_path: Path) -> N
     for name in ("board.md", "board.csv", "board.json", "scores.json"):
         assert (tmp_path / "out" / name).read_bytes() == boards[name].read_bytes()
     assert (tmp_path / "out" / "board.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_boards_say_which_generators_do_not_train_on_all_of_train(shown, tmp_path: Path) -> None:
+    suite, store, page = shown
+    plain = write_boards(suite, store, None)["board.md"].read_text()
+    networks = find_suite(str(write(tmp_path / "networks.toml", NETWORKS)))
+    boards = write_boards(networks, Store.open(tmp_path / "store"), None)
+    note = (
+        "Networks choose their training step on a share of train that they do not train on: 5 % tardiff; 10 % ou, bart."
+    )
+    assert note in boards["board.md"].read_text()
+    assert note in json.loads(boards["board.json"].read_text())["about"]
+    assert render_file(boards["scores.json"], None)["board.md"] == boards["board.md"].read_text()
+    assert "Networks choose" not in plain + page.read_text()
 
 
 @pytest.mark.parametrize(

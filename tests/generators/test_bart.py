@@ -320,6 +320,26 @@ def test_an_untaught_network_is_stopped_by_name_but_not_before_its_time() -> Non
     assert guards.net.training
 
 
+def test_guards_watch_the_network_that_is_returned_on_sentences_it_is_trained_on(monkeypatch) -> None:
+    """One evaluation, at the last step: what it measured is measured again of the network that `fit` gives back."""
+    made_of, said = list[tuple[Guards, int]](), dict[str, float]()
+
+    def watching(net, loss, sentences, **settings) -> Guards:
+        made_of.append((Guards(net, loss, sentences, **settings), len(sentences)))
+        return made_of[-1][0]
+
+    monkeypatch.setattr("generators.bart.Guards", watching)
+    made = make("bart", **SMALL, epochs=1, least_steps=100, most_steps=100, calibrate=False)
+    made.fit(follows(), target="y", static=["y", "sex"], seed=0, log=lambda step, **values: said.update(values))
+    (guards, number), net = made_of[0], made._net()
+    assert number == 540  # of 600 subjects a tenth is held back
+    returned = net.state_dict()
+    assert all(torch.equal(value, returned[name]) for name, value in guards.net.state_dict().items())
+    guards.net = net
+    again = guards.measured(said["validation"], seed=100)
+    assert {name: said[name] for name in again} == pytest.approx(again, rel=1e-4, abs=1e-6)
+
+
 BAD = {"well_formed": 0.2, "unigram_js": 0.6, "copies": 0.7, "p_visit": 0.01, "norm_ratio": 30.0, "per_visit_ks": 0.9}
 
 

@@ -224,6 +224,135 @@ def test_divergence_is_kl_from_the_guided_to_the_start() -> None:
     torch.testing.assert_close(divergence(a2, a, b2, b), expected, atol=1e-4, rtol=1e-4)
 
 
+TIMES = (0.95, 0.5, 0.1, 0.02)
+
+
+def bayes(u: torch.Tensor, pi: torch.Tensor, xt: torch.Tensor, t: float) -> torch.Tensor:
+    """p(x0 = j | xt) (b, k) of one place from log-beliefs u (b, k), in double precision: exp(u_j) q(xt | x0 = j)."""
+    weight = torch.softmax(u.double(), -1) * chain(float(np.cos(t * np.pi / 2) ** 2), pi).T[xt]
+    return weight / weight.sum(-1, keepdim=True)
+
+
+def by_definition(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """KL(p || q) (b,) of distributions (b, k)."""
+    return (p * (p.log() - q.log())).sum(-1)
+
+
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("t", TIMES)
+def test_the_divergence_of_guidance_is_that_of_posteriors(t: float, skip: bool) -> None:
+    """KL(p(x0 | y, xt) || p(x0 | z, xt)) of random logits under uniform noise equals the sum over levels by Bayes."""
+    dice, b = torch.Generator().manual_seed(0), 200
+    tokens = np.stack([np.arange(b) % k for k in (2, 5, 2, 3)], axis=1)
+    places = Places.fit(tokens, np.array([2, 5, 2, 3]), noise="uniform", schedule="cosine")
+    process, at = places.on(CPU), kernel(0, t, b)
+    x2, x = process.noised(*places.split(tokens), at, dice)
+    outs = [(torch.randn(b, 2, generator=dice), torch.randn(b, 2, 5, generator=dice)) for _ in range(2)]
+    expected = torch.zeros(b, dtype=torch.float64)
+    for i in range(2):
+        pairs, sets = [], []
+        for out2, out in outs:
+            pair, three = torch.stack([torch.zeros(b), out2[:, i]], 1), out[:, i, : (5, 3)[i]]
+            if skip:
+                share2, share = torch.from_numpy(places.share2)[i], torch.from_numpy(places.share)[i, : (5, 3)[i]]
+                pair, three = pair + torch.stack([1 - share2, share2]).log(), three + share.log()
+                pairs.append(bayes(pair, torch.full((2,), 0.5), x2[:, i].long(), t))
+                sets.append(bayes(three, torch.full((len(share),), 1 / len(share)), x[:, i], t))
+            else:  # the published form: the output is log p(x0 | xt) itself
+                pairs.append(torch.softmax(pair.double(), -1))
+                sets.append(torch.softmax(three.double(), -1))
+        expected += by_definition(*pairs) + by_definition(*sets)
+    posteriors = [process.x0_posterior(*process.beliefs(*out, x2, x, at, skip=skip), x2, x, at) for out in outs]
+    found = divergence(*posteriors[0], *posteriors[1]).double()
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-5)
+
+
+def test_a_place_in_sight_has_no_divergence() -> None:
+    """Absorbing noise shows a level or nothing: beliefs about a level in sight do not count."""
+    dice, tokens = torch.Generator().manual_seed(0), np.array([[0, 1, 2], [1, 1, 0], [1, 0, 1]])
+    places = Places.fit(tokens, np.array([2, 2, 3]), noise="absorbing", schedule="cosine")
+    process, at = places.on(CPU), kernel(0, 0.5, 3)
+    x2, x = places.split(tokens)
+    outs = [(torch.randn(3, 2, generator=dice), torch.randn(3, 1, 3, generator=dice)) for _ in range(2)]
+
+    def gap(x2: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        posteriors = [process.x0_posterior(*process.beliefs(*out, x2, x, at, skip=True), x2, x, at) for out in outs]
+        return divergence(*posteriors[0], *posteriors[1])
+
+    assert (gap(x2, x) == 0).all()
+    hidden2, hidden = torch.full_like(x2, 2.0), torch.full_like(x, 3)
+    parts = gap(hidden2, x) + gap(x2, hidden)
+    torch.testing.assert_close(gap(hidden2, hidden), parts)
+    assert (parts > 0).all()
+
+
+@pytest.mark.parametrize("t", TIMES)
+def test_langevin_descends_the_divergence_of_posteriors(t: float, fraud_like: pd.DataFrame) -> None:
+    """EHR-D3PM's guided beliefs equal those of the same steps whose KL is written out by Bayes' rule.
+
+    The network has random weights: nothing is learned.
+    """
+    eta, lam, scale, steps, b = 0.2, 1.0, 2.0, 8, 64
+    made = make("ehr-d3pm", steps=1, width=16, depth=1, noise="uniform", guidance="langevin", eta=eta, lam=lam, tau=0.0,
+                guidance_scale=scale, inner=steps).fit(fraud_like, target="c", seed=0)  # fmt: skip
+    net = made._net(made.places_).eval()
+    dice = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for w in net.parameters():
+            w.copy_(0.5 * torch.randn(w.shape, generator=dice))
+    x2 = (torch.rand(b, 3, generator=dice) < 0.5).float()
+    x = torch.zeros(b, 0, dtype=torch.int64)
+    _, denoise = made._towards(net, made.places_.on(CPU), {0: 1}, b, dice)
+    found, _ = denoise(x2, x, torch.tensor([t]))
+
+    prior, half = torch.from_numpy(made.places_.share2).double().logit(), torch.full((2,), 0.5)
+
+    def posterior(y: torch.Tensor) -> list[torch.Tensor]:
+        u = net.net.head(y)[0].double() + prior
+        return [bayes(torch.stack([torch.zeros(b), u[:, i]], 1), half, x2[:, i].long(), t) for i in range(3)]
+
+    z = net.net.latent(x2, x, torch.tensor([t])).detach()
+    y, start = z.clone(), [p.detach() for p in posterior(z)]
+    for _ in range(steps):
+        y.requires_grad_()
+        kl = sum(by_definition(p, q) for p, q in zip(posterior(y), start, strict=True))
+        energy = lam * kl - scale * torch.nn.functional.logsigmoid(net.flags(y)[:, 0])
+        y = (y - eta * torch.autograd.grad(energy.sum(), y)[0]).detach()
+    torch.testing.assert_close(found.double(), net.net.head(y)[0].double() + prior, atol=1e-3, rtol=1e-3)
+    assert (y - z).abs().mean() > 0.02
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.5, 2.0])
+def test_langevin_draws_from_a_known_energy_and_without_noise_only_descends(tau: float) -> None:
+    """Energy k (y - m)^2 / 2: the chain's variance is tau / (k (1 - eta k / 2)), which is tau / k for small eta."""
+    n, k, m, eta = 40_000, 4.0, 3.0, 0.05
+    y = langevin(
+        torch.full((n, 1), -1.0), lambda y: (y[:, :0], torch.zeros(n, 0, 1)), lambda y: -0.5 * ((y - m) ** 2).sum(1),
+        scale=k, eta=eta, lam=1.0, tau=tau, steps=100, dice=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    variance = tau / (k * (1 - eta * k / 2))
+    assert float(y.mean()) == pytest.approx(m, abs=1e-5 + 5 * (variance / n) ** 0.5)
+    assert float(y.var()) == pytest.approx(variance, abs=1e-9, rel=5 * (2 / n) ** 0.5)
+
+
+def test_the_default_guidance_draws_and_does_not_only_descend(fraud_like: pd.DataFrame) -> None:
+    """Guided twice from one state, beliefs differ by default and are the same without noise."""
+    made = make("ehr-d3pm", steps=1, width=16, depth=1, noise="uniform", guidance="langevin")
+    made.fit(fraud_like, target="c", seed=0)
+    net, dice = made._net(made.places_).eval(), torch.Generator().manual_seed(1)
+    torch.nn.init.normal_(net.net.head.out.weight, std=0.2, generator=dice)
+    state = (torch.ones(8, 3), torch.zeros(8, 0, dtype=torch.int64), torch.tensor([0.5]))
+
+    def twice() -> list[torch.Tensor]:
+        _, denoise = made._towards(net, made.places_.on(CPU), {0: 1}, 8, dice)
+        return [denoise(*state)[0] for _ in range(2)]
+
+    one, two = twice()
+    assert (one - two).abs().mean() > 0.1
+    made.tau = 0.0
+    torch.testing.assert_close(*twice())
+
+
 def guided(scale: float, lam: float, tau: float = 0.0, steps: int = 1_500, n: int = 1) -> torch.Tensor:
     """A latent that is its own logit, guided towards the code it stands for, from z = -1."""
     nothing = torch.zeros(n, 0, 1)

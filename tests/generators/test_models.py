@@ -1,5 +1,6 @@
 """Beyond the contract: references, state on disk, the torch loop."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from bench.datasets import open_dataset
 from bench.doctor import TABLES
-from generators import make, state
+from generators import REGISTRY, gan, make, state
 from generators.base import NotFitted, StopFit, Unsupported
 from generators.training import build, train, weights_of, with_weights
 
@@ -152,12 +153,138 @@ def test_the_loop_stops_early_on_request_and_on_divergence() -> None:
     train(build(lambda: nn.Linear(1, 1), seed=1), line, (x, x), seed=0, steps=1_000, every=50, log=log, where="cpu")
     assert steps == [50, 100]
     steps.clear()
-    noise = torch.randn(200, 1, generator=torch.Generator().manual_seed(1))
+    x, noise = torch.randn(2, 600, 1, generator=torch.Generator().manual_seed(1))
     train(build(lambda: nn.Linear(1, 1), seed=1), line, (x, noise), seed=0, steps=50_000, every=20, patience=2, lr=1e-2,
           log=lambda step, **values: steps.append(step), where="cpu")  # fmt: skip
     assert steps[-1] < 50_000
     with pytest.raises(FloatingPointError, match="training diverged"):
         train(build(lambda: nn.Linear(1, 1), seed=1), line, (x * 1e30, x), seed=0, steps=100, every=10, where="cpu")
+
+
+class Walk(nn.Module):
+    """One parameter w that gradient steps of any size move up by the learning rate: AdamW divides by the gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(()))
+
+
+def walked(weights: torch.Tensor | None, n: int = 400, rare: int = 40) -> float:
+    """The w that a training returns which passes 0, .5, 1, ..., 10 at its evaluations.
+
+    Of n rows, `rare` have their least loss at w = 8 and the others at w = 2; gradients do not depend on the rows.
+    """
+    best = torch.full((n,), 2.0)
+    best[:rare] = 8.0
+
+    def loss(net: nn.Module, rows: tuple[torch.Tensor, ...], dice: torch.Generator) -> torch.Tensor:
+        return -net.w if net.training else (net.w - rows[0]).abs().mean()
+
+    net = train(Walk(), loss, (best,), seed=0, steps=10_000, every=50, batch=4, lr=0.01, ema=0.0, patience=10_000,
+                weights=weights, where="cpu", log=stop_at(1_000))  # fmt: skip
+    return net.w.item()
+
+
+def stop_at(last: int):
+    def log(step: int, **values: float) -> None:
+        if step >= last:
+            raise StopFit
+
+    return log
+
+
+def test_rare_rows_that_training_weighs_up_choose_the_step_as_well() -> None:
+    """The weighted median of the rows' own best values is known: 2 by head count, 8 where the rare weigh more."""
+    weights = torch.ones(400)
+    assert walked(None) == pytest.approx(2.0, abs=0.3)
+    assert walked(weights) == walked(None)
+    weights[:40] = 20.0
+    assert walked(weights) == pytest.approx(8.0, abs=0.3)
+
+
+def test_the_validation_loss_is_the_weighted_mean_of_rows_that_are_not_trained_on() -> None:
+    """Rows are numbers, the loss is their mean: what the log says is sum(w x) / sum(w) over the rows held back."""
+    n = 300
+    x = torch.arange(n, dtype=torch.float32)
+    w = torch.where(torch.arange(n) % 10 == 0, 7.0, 0.5)
+    trained: list[torch.Tensor] = []
+    told: dict[str, float] = {}
+
+    def loss(net: nn.Module, rows: tuple[torch.Tensor, ...], dice: torch.Generator) -> torch.Tensor:
+        return rows[0].mean() + 0 * net.w
+
+    def watch(net: nn.Module, rows: torch.Tensor):
+        trained.append(rows)
+        return lambda step, **values: told.update(values)
+
+    train(Walk(), loss, (x,), seed=0, steps=1, weights=w, where="cpu", watch=watch)
+    outer = torch.from_numpy(np.setdiff1d(np.arange(n), trained[0].numpy()))
+    assert len(outer) == 30
+    assert told["validation"] == pytest.approx(float((w * x)[outer].sum() / w[outer].sum()), abs=n / (4 * 30))
+
+
+def test_few_rows_held_back_do_not_end_a_training() -> None:
+    """The validation loss rises from the first evaluation on: 2 more end it, but where 49 rows or fewer count."""
+
+    def steps(n: int, weights: torch.Tensor | None = None) -> int:
+        seen: list[int] = []
+        rising = lambda net, rows, dice: rows[0].mean() + (-net.w if net.training else net.w)  # noqa: E731
+        train(Walk(), rising, (torch.ones(n),), seed=0, steps=200, every=10, patience=2, ema=0.0, weights=weights,
+              log=lambda step, **values: seen.append(step), where="cpu")  # fmt: skip
+        return seen[-1]
+
+    assert steps(500) == 30
+    assert steps(490) == 200
+    rare = torch.full((1_000,), 1.0)
+    rare[:20] = 100.0  # about 2 of the 100 rows held back weigh twice as much as all others together
+    assert steps(1_000) == 30
+    assert steps(1_000, rare) == 200
+
+
+def test_a_watch_sees_the_network_that_is_returned_and_the_rows_that_are_trained_on() -> None:
+    """Its weights at the last evaluation are those given back; the raw network's, far ahead, are not."""
+    n, seen, states = 200, set[int](), list[tuple[float, float]]()
+    raw = Walk()
+
+    def loss(net: nn.Module, rows: tuple[torch.Tensor, ...], dice: torch.Generator) -> torch.Tensor:
+        if net.training:
+            seen.update(rows[0].int().tolist())
+        return -net.w
+
+    given: list[set[int]] = []
+
+    def watch(average: nn.Module, rows: torch.Tensor):
+        given.append(set(rows.tolist()))
+        return lambda step, **values: states.append((average.w.item(), raw.w.item()))
+
+    made = train(raw, loss, (torch.arange(n).float(),), seed=0, steps=100, every=50, ema=0.99, lr=0.01,
+                 where="cpu", watch=watch)  # fmt: skip
+    assert made.w.item() == states[-1][0]
+    assert states[0][1] > 1.05 * states[0][0]
+    assert seen == given[0]
+    assert len(given[0]) == 180
+
+
+class Asked(Exception):
+    """A training that was about to begin, with the share of rows it would hold out."""
+
+
+@pytest.mark.parametrize("name", [row.name for row in REGISTRY.values() if row.held_out and row.name != "gan"])
+def test_the_registry_says_what_share_a_network_does_not_train_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = REGISTRY[name]
+    usual = inspect.signature(train).parameters["validation"].default
+
+    def ask(*args: object, validation: float = usual, **settings: object) -> None:
+        raise Asked(validation)
+
+    monkeypatch.setattr(f"{row.load.split(':')[0]}.train", ask)
+    with pytest.raises(Asked) as asked:
+        fitted(name, row.native[0])
+    assert asked.value.args == (row.held_out,)
+
+
+def test_the_registry_says_what_share_the_gan_does_not_train_on() -> None:
+    assert REGISTRY["gan"].held_out == gan.HELD
 
 
 def test_slack_keeps_the_later_of_two_fits_that_are_as_good() -> None:

@@ -144,7 +144,7 @@ def test_a_board_of_older_versions_says_so() -> None:
     assert "older versions" not in texts(to_text(made, title="T", versions=now))["board.md"]
     old = {"metrics": now["metrics"] | {"tstr_auroc": 0}, "generators": {"ou": 0}}
     text = texts(to_text(made, title="T", versions=old))["board.md"]
-    assert "**Made by older versions**: 1 of 3 metrics and the generators `ou` have changed since." in text
+    assert "Made by older versions: 1 of 3 metrics and the generators `ou` have changed since;" in text
 
 
 def test_without_references_nothing_is_normalised() -> None:

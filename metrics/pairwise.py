@@ -8,6 +8,7 @@ import numpy as np
 
 BLOCK_BYTES = 256 * 2**20
 DECIMALS = 6  # of squared distances: rows are float32, so that what lies beyond is noise and would break ties
+FEW_NEIGHBOURS = 16  # up to so many, as many passes for the least are quicker than a partial sort
 CENTRE_ROWS = 1_000  # rows that give the origin of a search, at most
 NOISE = 2e-6  # of a squared distance from a product of float32, per unit of the rows' own squared length
 
@@ -89,14 +90,20 @@ def _search(a: np.ndarray, b: np.ndarray, k: int, same: bool) -> Iterator[tuple[
         d = squared(a[rows], b, b2)
         if same:
             d[np.arange(rows.stop - rows.start), np.arange(rows.start, rows.stop)] = np.inf
-        if k == 1:
-            yield rows, d.argmin(axis=1)[:, None]
-        else:
-            yield rows, np.argpartition(d, k - 1, axis=1)[:, :k] if k < d.shape[1] else _all(d)
+        yield rows, _smallest(d, k)
 
 
-def _all(d: np.ndarray) -> np.ndarray:
-    return np.tile(np.arange(d.shape[1]), (len(d), 1))
+def _smallest(d: np.ndarray, k: int) -> np.ndarray:
+    """The columns (n, k) of the k smallest values of each row of d (n, m), which is changed."""
+    if k >= d.shape[1]:
+        return np.tile(np.arange(d.shape[1]), (len(d), 1))
+    if k > FEW_NEIGHBOURS:
+        return np.argpartition(d, k - 1, axis=1)[:, :k]
+    found = np.empty((len(d), k), np.int64)
+    for j in range(k):
+        found[:, j] = d.argmin(axis=1)
+        d[np.arange(len(d)), found[:, j]] = np.inf
+    return found
 
 
 @cache

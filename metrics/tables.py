@@ -339,7 +339,10 @@ def _content(values: pd.Series) -> np.ndarray:
     if str(values.dtype) == "bool":
         return values.to_numpy().astype(np.uint64)
     x = values.to_numpy(dtype=float, na_value=np.nan)
-    ranks = np.searchsorted(np.sort(x), x, side="left").astype(np.uint64) + np.uint64(1)
+    order = np.argsort(x, kind="stable")
+    starts = np.r_[True, np.diff(x[order]) > 0][: len(x)]  # of runs of equal numbers
+    ranks = np.empty(len(x), np.uint64)
+    ranks[order] = np.maximum.accumulate(np.where(starts, np.arange(1, len(x) + 1), 0))
     return np.where(np.isnan(x), np.uint64(0), ranks)
 
 

@@ -93,6 +93,16 @@ def test_neighbours_of_attribute_membership_and_share_against_cdist(benchmark) -
     assert plain > 10 * mine
 
 
+def test_the_nearest_few_against_a_partial_sort(benchmark) -> None:
+    d = np.random.default_rng(0).random((500, ROWS), dtype=np.float32)
+    mine = record(benchmark, lambda: pairwise._smallest(d.copy(), near.K))
+    start = time.perf_counter()
+    np.argpartition(d, near.K - 1, axis=1)[:, : near.K]
+    plain = time.perf_counter() - start
+    benchmark.extra_info["times_faster"] = round(plain / mine, 1)
+    assert plain > 3 * mine
+
+
 def test_mmd_in_bounded_memory(benchmark) -> None:
     """All rows on either side; faster than the plain kernel matrices."""
     a, b = (draw(ROWS, CODES, seed).drop(columns="y").to_numpy(dtype=np.float32) for seed in (0, 1))
@@ -126,11 +136,11 @@ def test_pair_tables_against_one_pair_at_a_time(benchmark) -> None:
 def test_dimension_prediction_against_one_regression_at_a_time(benchmark) -> None:
     t = tables(ROWS, 300)
     mine = record(benchmark, lambda: metrics.score(t, ["dimension_prediction_f1_gap"], seed=0))
-    x, y = t.matrix("train"), t.flat("train")[t.ever[:3]].to_numpy()
+    x, y = t.matrix("holdout")[::2], t.flat("holdout")[t.ever[:3]].to_numpy()[::2]
     start = time.perf_counter()
     for j in range(3):
         LogisticRegression(C=0.1, max_iter=500, tol=1e-4).fit(x, y[:, j])
-    plain = (time.perf_counter() - start) / 3 * 60
+    plain = (time.perf_counter() - start) / 3 * 120
     benchmark.extra_info["times_faster"] = round(plain / mine, 1)
     assert plain > 2 * mine
 

@@ -78,3 +78,12 @@ class Corrected(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # what is cut off here is divided by b
             told = ((gains - rest[:, 0]) * (away.flatten(1) @ self.directions.T)) @ self.directions
         return means + rest * away + told.view_as(x)
+
+    def doubt(self, noise: Tensor, g: float, b: float, y: Tensor) -> Tensor:
+        """Scale standard normal noise (n, c, l) to the covariance of x0 given x, as a Gaussian with train's moments
+        has it; it is the same for all x."""
+        variances, rest = self.variances[y], self.rest[y, None, None]
+        rest = b * (rest / (g**2 * rest + b**2)).sqrt()
+        along = b * (variances / (g**2 * variances + b**2)).sqrt()  # (n, r)
+        told = ((along - rest[:, 0]) * (noise.flatten(1) @ self.directions.T)) @ self.directions
+        return rest * noise + told.view_as(noise)

@@ -48,6 +48,23 @@ def ou_grid(name: str, n: int) -> np.ndarray:
     raise ValueError(f"unknown time grid '{name}'; known: {', '.join(OU_GRIDS)}")
 
 
+def strided(times: np.ndarray, n: int) -> np.ndarray:
+    """Choose about n of the times for a sampler to visit: indices, increasing, the first and the last included.
+
+    Returns those nearest to equal steps of log(gamma² / beta²). A solver's error at a standard deviation s comes from
+    the times where beta / gamma is near s, so that equal steps serve every s alike. Where two steps share a nearest
+    time fewer are returned; all are where n is their number or more.
+
+    >>> strided(ou_times(800), 6).tolist()
+    [0, 13, 66, 215, 471, 799]
+    """
+    if n >= len(times):
+        return np.arange(len(times))
+    logsnr = -np.log(np.expm1(2 * times))  # falls
+    wanted = np.linspace(logsnr[0], logsnr[-1], n)
+    return np.unique(np.abs(logsnr - wanted[:, None]).argmin(axis=1))
+
+
 def ou_reverse(t_from: float, t_to: float) -> tuple[float, float, float]:
     """The exact reverse kernel X_to | X_from, eps: (scale, weight, sigma) of scale * (x - weight * eps) + sigma z.
 

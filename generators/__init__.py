@@ -86,12 +86,12 @@ _ROWS = (
     ),
     Row(
         "ou", "generators.diffusion.ou:OU", "diffusion", ("table",), "Ornstein-Uhlenbeck diffusion, class-conditional",
-        "Le 2024, arXiv:2412.10948", version=4, gpu=True,
+        "Le 2024, arXiv:2412.10948", version=5, gpu=True,
     ),
     Row(
         "tardiff", "generators.diffusion.tardiff:TarDiff", "diffusion", ("series",),
         "diffusion of signals, class-conditional; guided by influence on a downstream model",
-        "Deng et al. 2025, arXiv:2504.17613", version=6, gpu=True,
+        "Deng et al. 2025, arXiv:2504.17613", version=7, gpu=True,
     ),
     Row(
         "ehr-d3pm", "generators.diffusion.ehr_d3pm:EHRD3PM", "diffusion", ("codes", "visits"),
@@ -100,7 +100,7 @@ _ROWS = (
     Row(
         "healthforge", "generators.diffusion.healthforge:HealthForge", "diffusion", ("codes",),
         "latent diffusion under a sentence, class-conditional; answers prompts", "UofT-CSC490-F2025/health-forge",
-        version=3, gpu=True,
+        version=4, gpu=True,
     ),
 )  # fmt: skip
 

@@ -5,7 +5,7 @@ times mixed up, noise at the last step, clipping before the backward pass, time 
 groups: the target's classes, the rare one perhaps cut into clusters. The paper learns the rare class alone
 (`learn = "minority"`) with its own network (`net = "published"`). The defaults differ on purpose: one network is told
 the group and learns all of them, so that the rare one borrows from the others, and it is a residual MLP F behind a
-skip, eps = beta(t) x + gamma(t) F(x, t, group); sampling may stride over the grid.
+skip, eps = beta(t) x + gamma(t) F(x, t, group); sampling is by Heun's method, in few strides over the grid.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,8 +43,8 @@ class OU(Generator):
     "b1" (Algorithm B.1), "uniform" or "logsnr"; all end at the same time. sampler: "heun" or "ddim" (on the
     probability-flow ODE; Heun's method takes two predictions a step), or "ancestral" (published: the exact reverse
     kernel, which narrows what is drawn unless it visits the whole grid). sample_steps: how many of the grid's times
-    sampling visits, evenly spaced in log-SNR. learn: "all" (one network, told the group) or "minority" (a network per
-    group that sees no other, and another one for the common class). cfg: classifier-free guidance,
+    sampling visits, evenly in number and log-SNR. learn: "all" (one network, told the group) or "minority" (a network
+    per group that sees no other, and another one for the common class). cfg: classifier-free guidance,
     (1 + cfg) eps(x | group) - cfg eps(x), where one network learns all. drop: how often training then hides the group.
     clusters: groups that the rare class is cut into by k-means, 0 for none; embed: in what space, "pca" or "umap".
     cover: share of subjects whose whole length fits the grid of a longitudinal table.

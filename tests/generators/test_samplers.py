@@ -57,11 +57,15 @@ def test_no_step_of_healthforge_amplifies_an_error_of_its_network(objective: str
 
 
 @pytest.mark.parametrize("grid", OU_GRIDS)
-def test_visited_times_are_evenly_spaced_in_log_snr(grid: str) -> None:
+def test_visited_times_are_evenly_spaced_in_number_and_log_snr(grid: str) -> None:
     times = ou_grid(grid, 800)
     visited = strided(times, 25)
     assert visited[[0, -1]].tolist() == [0, 799]
     assert (np.diff(visited) > 0).all()
     assert strided(times, 900).tolist() == list(range(800))
+    logsnr = np.log(np.expm1(2 * times[visited]))
+    share = visited / 799 + (logsnr - logsnr[0]) / (logsnr[-1] - logsnr[0])
     if grid == "logsnr":
         assert np.diff(visited) == pytest.approx(799 / 24, abs=1)
+    if grid == "b1":  # whose first times lie farther apart in log-SNR than others
+        assert np.diff(share)[5:] == pytest.approx(2 / 24, rel=0.1)

@@ -79,11 +79,13 @@ class Corrected(nn.Module):
             told = ((gains - rest[:, 0]) * (away.flatten(1) @ self.directions.T)) @ self.directions
         return means + rest * away + told.view_as(x)
 
-    def doubt(self, noise: Tensor, g: float, b: float, y: Tensor) -> Tensor:
-        """Scale standard normal noise (n, c, l) to the covariance of x0 given x, as a Gaussian with train's moments
-        has it; it is the same for all x."""
+    def posterior_noise(self, noise: Tensor, g: float, b: float, y: Tensor) -> Tensor:
+        """Give standard normal noise (n, c, l) the covariance of x0 given x, as a Gaussian with train's moments has it.
+
+        The covariance is the same for every x.
+        """
         variances, rest = self.variances[y], self.rest[y, None, None]
-        rest = b * (rest / (g**2 * rest + b**2)).sqrt()
+        outside = b * (rest / (g**2 * rest + b**2)).sqrt()  # (n, 1, 1)
         along = b * (variances / (g**2 * variances + b**2)).sqrt()  # (n, r)
-        told = ((along - rest[:, 0]) * (noise.flatten(1) @ self.directions.T)) @ self.directions
-        return rest * noise + told.view_as(noise)
+        inside = ((along - outside[:, 0]) * (noise.flatten(1) @ self.directions.T)) @ self.directions
+        return outside * noise + inside.view_as(noise)

@@ -238,7 +238,7 @@ class TarDiff(Generator):
                     x0 = self._decided(x0, dice, known)
                     if self.predict == "v" and self.variance == "linear":
                         noise = torch.randn(x.shape, generator=dice, device=x.device).to(x)
-                        x0 = torch.where(known.two, x0, x0 + net.doubt(noise, g, b, y))
+                        x0 = torch.where(known.two, x0, x0 + net.posterior_noise(noise, g, b, y))
                 noise = torch.randn(x.shape, generator=dice, device=x.device).to(x)
                 x = scale * (x - weight * (x - g * x0) / b) + sigma * noise
             x = x if move is None else x + move

@@ -56,19 +56,16 @@ OU_ARMS = {
     f"heun 25, {EVEN}": {"sampler": "heun", "sample_steps": 25, TIMES: EVEN},
     f"heun 25, {LOG_SNR}": {"sampler": "heun", "sample_steps": 25, TIMES: LOG_SNR},
     "heun 25": {"sampler": "heun", "sample_steps": 25},
-    "heun 50": {"sampler": "heun", "sample_steps": 50},
-    "ddim 50": {"sampler": "ddim", "sample_steps": 50},
 }
 PLANS = (
     Plan("ou", ("breast-cancer",), 4, {"steps": 1_000}, OU_ARMS),
     Plan("ou", ("sim-fraud[rows=4000]", "mammography[rows=5000]"), 2, {"steps": 1_000}, OU_ARMS),
-    Plan("ou", ("sim-icu[rows=1000]", "sim-ehr[codes=60,rows=2000]"), 2, {"steps": 1_000}, OU_ARMS),
+    Plan("ou", ("sim-icu[rows=1000]",), 2, {"steps": 1_000}, OU_ARMS),
     Plan(
         "tardiff", ("sim-icu[rows=1000]", "cinc2012[rows=1000,sets=a]"), 2, {"steps": 800, "width": 16},
         {
             "ddpm 25, none (former default)": {"variance": "none"},
             "ddpm 25, linear": {"variance": "linear"},
-            "ddim 25": {"sampler": "ddim"},
         },
     ),
     Plan(
@@ -92,9 +89,29 @@ PLANS = (
     ),
     Plan(
         "ehr-d3pm", ("sim-ehr[codes=60,rows=3000]",), 2, {"steps": 1_200},
-        {f"absorbing, {n}": {"sample_steps": n} for n in (25, 50, 100, 200)},
+        {f"absorbing, {n}": {"sample_steps": n} for n in (50, 100)},
     ),
 )  # fmt: skip
+
+
+# samplers whose spread alone is tabled, at these numbers of steps
+LAWS: tuple[tuple[str, Mapping[str, Any], tuple[int, ...]], ...] = (
+    ("ou", {"sampler": "heun"}, (10, 15, 25, 50, 100)),
+    ("ou", {"sampler": "heun", TIMES: EVEN}, (25, 50, 100)),
+    ("ou", {"sampler": "heun", TIMES: LOG_SNR}, (25, 50, 100)),
+    ("ou", {"sampler": "ddim"}, (25, 50, 100, 400)),
+    ("ou", {"sampler": "ancestral"}, (25, 50, 100, 400)),
+    ("ou", {"sampler": "ancestral", TIMES: EVEN}, (50, 100, 800)),
+    ("tardiff", {"variance": "linear"}, (10, 25, 50)),
+    ("tardiff", {"variance": "none"}, (10, 25, 50, 200)),
+    ("tardiff", {"sampler": "ddim"}, (10, 25, 50, 200)),
+    ("healthforge", {"v": 0.1}, (50, 100, 1_000)),
+    ("healthforge", {"v": 0.8}, (25, 50, 100)),
+    ("healthforge", {"v": 0.8, "objective": "eps"}, (25, 50, 100)),
+    ("ehr-d3pm", {"noise": "absorbing"}, (10, 25, 50, 100, 1_000)),
+    ("ehr-d3pm", {"noise": "uniform"}, (25, 50, 100, 1_000)),
+    ("ehr-d3pm", {"noise": "marginal"}, (25, 50, 100, 1_000)),
+)
 
 
 @contextmanager
@@ -187,26 +204,40 @@ def read(results: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
 
 
-def kept(generator: str, fit: Mapping[str, Any], arm: Mapping[str, Any]) -> list[str]:
+def kept(generator: str, params: Mapping[str, Any]) -> list[str]:
     """Return shares kept with exact denoisers: of sd 1, .5, .1; for flags, of sd at p = .5, .1 and of a correlation."""
-    params = {k: v for k, v in {**fit, **arm}.items() if k in ("objective", "noise")} | dict(arm)
+    params = {k: v for k, v in params.items() if k not in ("calibrate",)}
     with visiting(str(params.pop(TIMES, ""))):
         if generator == "ehr-d3pm":
             return [f"{flag_sd_kept(p, **params):.3f}" for p in (0.5, 0.1)] + [f"{correlation_kept(**params):.3f}"]
         return [f"{sd_kept(generator, sd, **params):.3f}" for sd in (1.0, 0.5, 0.1)]
 
 
-def table(results: Path) -> Iterator[str]:
-    """Write the tables as Markdown: means over splits and draws, ± the standard error over splits."""
+def spreads() -> Iterator[str]:
+    """Write what samplers keep of a spread as Markdown, by their steps."""
+    for generator in dict.fromkeys(name for name, _, _ in LAWS):
+        yield f"\n`{generator}`\n\n| sampler | steps | {columns(generator)} |\n{'|---' * 5}|"
+        for name, params, steps in LAWS:
+            label = ", ".join(str(v) if isinstance(v, str) else f"{k} = {v}" for k, v in params.items())
+            for n in steps if name == generator else ():
+                yield f"| {label} | {n:,} | {' | '.join(kept(name, {**params, 'sample_steps': n}))} |"
+
+
+def columns(generator: str) -> str:
+    return "flag p = .5 | flag p = .1 | correlation" if generator == "ehr-d3pm" else "sd 1 | sd .5 | sd .1"
+
+
+def scores(results: Path) -> Iterator[str]:
+    """Write what was measured as Markdown: means over splits and draws, ± the standard error over splits."""
     lines = read(results)
     for plan in PLANS:
-        spread = "p = .5 | p = .1 | pair" if plan.generator == "ehr-d3pm" else "sd 1 | sd .5 | sd .1"
-        heads = " | ".join(f"{dataset} c2st | TSTR | s" for dataset in plan.datasets)
         settings = ", ".join(f"{k} = {v}" for k, v in plan.fit.items())
-        yield f"\n`{plan.generator}` ({settings})\n\n| sampler | {spread} | {heads} |"
+        heads = " | ".join(f"{dataset} c2st | TSTR | s" for dataset in plan.datasets)
+        yield f"\n`{plan.generator}` ({settings})\n\n| sampler | {columns(plan.generator)} | {heads} |"
         yield "|---" * (4 + 3 * len(plan.datasets)) + "|"
         for arm, params in plan.arms.items():
-            cells = kept(plan.generator, plan.fit, params)
+            law = {k: v for k, v in plan.fit.items() if k == "objective"}
+            cells = kept(plan.generator, {**law, **params})
             for dataset in plan.datasets:
                 mine = [r for r in lines if belongs(r, plan, dataset) and r["arm"] == arm]
                 cells += [over_splits(mine, name) for name in SCORES]
@@ -227,7 +258,7 @@ def main() -> None:
     """Measure what is missing, or print the tables."""
     results, asked = Path(sys.argv[1]), sys.argv[2:]
     if asked == ["--table"]:
-        print("\n".join(table(results)))
+        print("\n".join([*scores(results), *spreads()]))
         return
     for at in range(SPLITS):
         for plan in PLANS:

@@ -258,7 +258,7 @@ class Silent(nn.Module):
 
 
 def test_the_linear_guess_is_the_mean_of_a_gaussian_given_its_noisy_value() -> None:
-    """And its doubt has the covariance."""
+    """And its posterior noise has the covariance."""
     rng = np.random.default_rng(0)
     mix, y = rng.normal(size=(6, 6)), np.arange(40_000) % 2
     x = (1 + y[:, None]) * rng.normal(size=(40_000, 6)) @ mix + y[:, None]  # the second class is twice as wide
@@ -271,14 +271,14 @@ def test_the_linear_guess_is_the_mean_of_a_gaussian_given_its_noisy_value() -> N
     centre = np.stack([x[y == k].reshape(-1, 6).mean(axis=0) for k in (0, 1)])
     guess = model.guess(noisy, *share, torch.from_numpy(y[:40])).numpy().reshape(-1, 6)
     noise = torch.from_numpy(rng.normal(size=x.shape).astype(np.float32))
-    doubt = model.doubt(noise, g, b, torch.from_numpy(y)).numpy().reshape(-1, 6)
+    drawn = model.posterior_noise(noise, g, b, torch.from_numpy(y)).numpy().reshape(-1, 6)
     for k in (0, 1):
         inner = np.cov(x.reshape(-1, 6)[y == k].T)
         away = noisy.numpy().reshape(-1, 6)[y[:40] == k] - g * centre[k]
         exact = centre[k] + away @ np.linalg.solve(g**2 * inner + b**2 * np.eye(6), g * inner)
         assert guess[y[:40] == k] == pytest.approx(exact, abs=0.05)
         remains = inner - g**2 * inner @ np.linalg.solve(g**2 * inner + b**2 * np.eye(6), inner)
-        assert np.cov(doubt[y == k].T) == pytest.approx(remains, abs=0.06)
+        assert np.cov(drawn[y == k].T) == pytest.approx(remains, abs=0.06)
 
 
 def test_what_a_class_has_of_its_own_is_drawn_to_the_mean_of_all_where_it_is_small() -> None:

@@ -104,7 +104,7 @@ _ROWS = (
     Row(
         "healthforge", "generators.diffusion.healthforge:HealthForge", "diffusion", ("codes",),
         "latent diffusion under a sentence, class-conditional; answers prompts", "UofT-CSC490-F2025/health-forge",
-        version=3, gpu=True, held_out=0.1,
+        version=4, gpu=True, held_out=0.1,
     ),
 )  # fmt: skip
 

@@ -78,3 +78,14 @@ class Corrected(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # what is cut off here is divided by b
             told = ((gains - rest[:, 0]) * (away.flatten(1) @ self.directions.T)) @ self.directions
         return means + rest * away + told.view_as(x)
+
+    def posterior_noise(self, noise: Tensor, g: float, b: float, y: Tensor) -> Tensor:
+        """Give standard normal noise (n, c, l) the covariance of x0 given x, as a Gaussian with train's moments has it.
+
+        The covariance is the same for every x.
+        """
+        variances, rest = self.variances[y], self.rest[y, None, None]
+        outside = b * (rest / (g**2 * rest + b**2)).sqrt()  # (n, 1, 1)
+        along = b * (variances / (g**2 * variances + b**2)).sqrt()  # (n, r)
+        inside = ((along - outside[:, 0]) * (noise.flatten(1) @ self.directions.T)) @ self.directions
+        return outside * noise + inside.view_as(noise)

@@ -5,7 +5,7 @@ times mixed up, noise at the last step, clipping before the backward pass, time 
 groups: the target's classes, the rare one perhaps cut into clusters. The paper learns the rare class alone
 (`learn = "minority"`) with its own network (`net = "published"`). The defaults differ on purpose: one network is told
 the group and learns all of them, so that the rare one borrows from the others, and it is a residual MLP F behind a
-skip, eps = beta(t) x + gamma(t) F(x, t, group); sampling may stride over the grid.
+skip, eps = beta(t) x + gamma(t) F(x, t, group); sampling is by Heun's method, in few strides over the grid.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from generators.base import Generator, Log, classes, quiet
 from generators.columns import labels
 from generators.diffusion.clusters import EMBEDDINGS, clusters
 from generators.diffusion.ou_nets import NETS, PublishedEps, ResidualEps, eps_loss, guided
-from generators.diffusion.process import OU_GRIDS, ou_grid
+from generators.diffusion.process import OU_GRIDS, ou_grid, strided
 from generators.diffusion.sampling import OU_SAMPLERS
 from generators.encode import Matrix
 from generators.training import build, device, dice_on, train, weights_of, with_weights
@@ -40,13 +40,14 @@ class OU(Generator):
     steps, batch, lr: training, of each network. width, depth, dropout: network. net: "residual", or "published", the
     paper's MLP of two layers, whatever depth says. amount: a number column that "published" takes as sinusoids, "" for
     none. scale: how numbers are scaled ("quantile", "robust", "standard"). grid: steps of the time grid. times:
-    "b1" (Algorithm B.1), "uniform" or "logsnr"; all end at the same time. sampler: "ancestral" (the exact
-    reverse kernel), "ddim" or "heun" (on the probability-flow ODE; two predictions a step). sample_steps: how many of
-    the grid's times sampling visits. learn: "all" (one network, told the group) or "minority" (a network per group
-    that sees no other, and another one for the common class). cfg: classifier-free guidance, (1 + cfg) eps(x | group) -
-    cfg eps(x), where one network learns all. drop: how often training then hides the group. clusters: groups
-    that the rare class is cut into by k-means, 0 for none; embed: in what space, "pca" or "umap". cover: share
-    of subjects whose whole length fits the grid of a longitudinal table.
+    "b1" (Algorithm B.1), "uniform" or "logsnr"; all end at the same time. sampler: "heun" or "ddim" (on the
+    probability-flow ODE; Heun's method takes two predictions a step), or "ancestral" (published: the exact reverse
+    kernel, which narrows what is drawn unless it visits the whole grid). sample_steps: how many of the grid's times
+    sampling visits, evenly in number and log-SNR. learn: "all" (one network, told the group) or "minority" (a network
+    per group that sees no other, and another one for the common class). cfg: classifier-free guidance,
+    (1 + cfg) eps(x | group) - cfg eps(x), where one network learns all. drop: how often training then hides the group.
+    clusters: groups that the rare class is cut into by k-means, 0 for none; embed: in what space, "pca" or "umap".
+    cover: share of subjects whose whole length fits the grid of a longitudinal table.
     """
 
     AT_SAMPLE = ("sampler", "sample_steps")
@@ -54,7 +55,7 @@ class OU(Generator):
     def __init__(
         self, steps: int = 2_000, batch: int = 256, lr: float = 1e-3, width: int = 128, depth: int = 3,
         dropout: float = 0.0, net: str = "residual", amount: str = "", scale: str = "quantile", grid: int = 800,
-        times: str = "b1", sampler: str = "ancestral", sample_steps: int = 100, learn: str = "all", cfg: float = 0.0,
+        times: str = "b1", sampler: str = "heun", sample_steps: int = 25, learn: str = "all", cfg: float = 0.0,
         drop: float = 0.1, clusters: int = 0, embed: str = "pca", cover: float = 0.995,
     ) -> None:  # fmt: skip
         self.steps = steps
@@ -166,7 +167,7 @@ class OU(Generator):
         net = with_weights(self._net(d, learned["groups"] + learned["hides"]), learned["weights"]).to(at)
         low, high = (torch.from_numpy(learned[b]).to(at) for b in ("low", "high"))
         grid = ou_grid(self.times, self.grid)
-        visited = np.unique(np.linspace(self.grid - 1, 0, min(self.sample_steps, self.grid)).round().astype(int))
+        visited = strided(grid, self.sample_steps)
         parts = [np.zeros((0, d), np.float32)]
         for part in torch.from_numpy(group).split(BATCH) if len(group) else ():
             label = part.to(at)

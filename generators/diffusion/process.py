@@ -48,6 +48,24 @@ def ou_grid(name: str, n: int) -> np.ndarray:
     raise ValueError(f"unknown time grid '{name}'; known: {', '.join(OU_GRIDS)}")
 
 
+def strided(times: np.ndarray, n: int) -> np.ndarray:
+    """Choose about n of the times for a sampler to visit: indices, increasing, the first and the last included.
+
+    A solver's error at a standard deviation s comes from the times where beta / gamma is near s, so that equal steps of
+    log(gamma² / beta²) serve every s alike; but the network was trained on all times alike. So the steps are equal in
+    the mean of both: a time's number, and its log(gamma² / beta²), each as a share of the whole. Where two steps share
+    a nearest time fewer are returned; all are where n is their number or more.
+
+    >>> strided(ou_times(800), 6).tolist()
+    [0, 48, 220, 429, 625, 799]
+    """
+    if n >= len(times):
+        return np.arange(len(times))
+    logsnr = -np.log(np.expm1(2 * times))  # falls
+    share = (np.arange(len(times)) / (len(times) - 1) + (logsnr - logsnr[0]) / (logsnr[-1] - logsnr[0])) / 2
+    return np.unique(np.abs(share - np.linspace(0, 1, n)[:, None]).argmin(axis=1))
+
+
 def ou_reverse(t_from: float, t_to: float) -> tuple[float, float, float]:
     """The exact reverse kernel X_to | X_from, eps: (scale, weight, sigma) of scale * (x - weight * eps) + sigma z.
 

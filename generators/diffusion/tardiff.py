@@ -95,7 +95,9 @@ class TarDiff(Generator):
     much, from a linear guess on; of a flag, a level or a mask what its context adds to the log-odds of its class and of
     its own noisy values, which are known. width, blocks, dropout: U-Net (published: 64 channels, 20,000 steps of 256;
     the defaults fit a CPU). grid: steps of the diffusion. sample_steps: how many of them sampling visits. sampler:
-    "ddpm" (ancestral; flags, levels and masks are drawn at every step) or "ddim". calibrate: match numbers' marginals
+    "ddpm" (ancestral; flags, levels and masks are drawn at every step) or "ddim". variance: what a step of "ddpm" knows
+    of a number's x0: its mean alone ("none", published), which narrows what is drawn, or also the variance that the
+    linear guess has ("linear"; under "eps", which has no such guess, as "none"). calibrate: match numbers' marginals
     to train's (under "eps" all marginals). cover: share of subjects whose whole length fits the grid of a longitudinal
     table.
 
@@ -113,9 +115,9 @@ class TarDiff(Generator):
     def __init__(
         self, steps: int = 2_500, batch: int = 64, lr: float = 2e-3, ema: float = 0.999, loss: str = "l2",
         predict: str = "v", width: int = 32, blocks: int = 1, dropout: float = 0.0, grid: int = 200,
-        sample_steps: int = 25, sampler: str = "ddpm", calibrate: bool = True, cover: float = 0.995,
-        guidance_scale: float = 0.0, guidance_unit: str = "typical", guide: str = "influence", guide_at: str = "x0",
-        guide_net: str = "timesnet", guide_set: str = "all", guide_share: float = 1.0,
+        sample_steps: int = 25, sampler: str = "ddpm", variance: str = "linear", calibrate: bool = True,
+        cover: float = 0.995, guidance_scale: float = 0.0, guidance_unit: str = "typical", guide: str = "influence",
+        guide_at: str = "x0", guide_net: str = "timesnet", guide_set: str = "all", guide_share: float = 1.0,
     ) -> None:  # fmt: skip
         self.steps = steps
         self.batch = batch
@@ -129,6 +131,7 @@ class TarDiff(Generator):
         self.grid = grid
         self.sample_steps = sample_steps
         self.sampler = _one_of("sampler", sampler, ("ddim", "ddpm"))
+        self.variance = _one_of("variance", variance, ("none", "linear"))
         self.calibrate = calibrate
         self.cover = cover
         self.guidance_scale = guidance_scale
@@ -214,7 +217,7 @@ class TarDiff(Generator):
 
     @torch.no_grad()
     def _reverse(
-        self, net: nn.Module, x: Tensor, y: Tensor, bounds: tuple[Tensor, ...], guides: list[Guide],
+        self, net: Any, x: Tensor, y: Tensor, bounds: tuple[Tensor, ...], guides: list[Guide],
         dice: torch.Generator,
     ) -> Tensor:  # fmt: skip
         """The chain from noise x (b, c, l) to time 0; the mean of every step but the last is moved by w J."""
@@ -231,7 +234,11 @@ class TarDiff(Generator):
             if self.sampler == "ddim":
                 x = float(gamma(to)) * x0 + float(beta(to)) * (x - g * x0) / b
             else:
-                x0 = self._decided(x0, dice, known) if to > 0 else x0
+                if to > 0:
+                    x0 = self._decided(x0, dice, known)
+                    if self.predict == "v" and self.variance == "linear":
+                        noise = torch.randn(x.shape, generator=dice, device=x.device).to(x)
+                        x0 = torch.where(known.two, x0, x0 + net.posterior_noise(noise, g, b, y))
                 noise = torch.randn(x.shape, generator=dice, device=x.device).to(x)
                 x = scale * (x - weight * (x - g * x0) / b) + sigma * noise
             x = x if move is None else x + move

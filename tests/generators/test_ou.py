@@ -200,12 +200,13 @@ def table(n: int = 1_500, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame({"a": a, "b": a + 0.1 * rng.normal(size=n), "y": y}).rename_axis("subject")
 
 
-QUICK = {"steps": 600, "width": 48, "sample_steps": 50, "scale": "standard"}
+QUICK = {"steps": 600, "width": 48, "scale": "standard"}
 WAYS = {
     "conditional": {}, "minority": {"learn": "minority"}, "clustered": {"clusters": 2},
     "clustered minority": {"clusters": 2, "learn": "minority"}, "guided": {"cfg": 0.3},
-    "published": {"net": "published", "amount": "a"}, "ddim": {"sampler": "ddim"},
-    "heun": {"sampler": "heun", "sample_steps": 20}, "logsnr": {"times": "logsnr"},
+    "published": {"net": "published", "amount": "a", "sampler": "ancestral", "sample_steps": 100},
+    "ancestral": {"sampler": "ancestral", "sample_steps": 50}, "ddim": {"sampler": "ddim", "sample_steps": 50},
+    "logsnr": {"times": "logsnr"},
 }  # fmt: skip
 
 
@@ -215,10 +216,10 @@ def test_ou_learns_a_table_and_its_rare_class(way: str) -> None:
     made = make("ou", **QUICK | WAYS[way]).fit(train, target="y", seed=0)
     drawn = made.sample(1_000, seed=1)
     assert drawn["y"].mean() == pytest.approx(train["y"].mean(), abs=0.002)
-    assert np.corrcoef(drawn["a"], drawn["b"])[0, 1] > 0.95
+    assert np.corrcoef(drawn["a"], drawn["b"])[0, 1] > 0.9  # in train .995
     common = drawn.loc[~drawn["y"], "a"]
     assert (common > 0).mean() == pytest.approx(0.5, abs=0.12)
-    assert (common.abs() > 0.5).mean() > 0.85  # two modes, not a blur between them
+    assert (common.abs() > 0.5).mean() > 0.8  # two modes (in train .99), not a blur between them (a Gaussian: .62)
     rare = made.sample(600, given={"y": True}, seed=2)
     assert rare["y"].all()
     assert (rare["a"] > 1.5).mean() > 0.9

@@ -192,7 +192,7 @@ class Known(nn.Module):
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 @pytest.mark.parametrize("predict", ["eps", "v"])
 def test_the_chain_draws_a_known_distribution(sampler: str, predict: str) -> None:
-    made = make("tardiff", sampler=sampler, predict=predict, sample_steps=200)
+    made = make("tardiff", variance="none", sampler=sampler, predict=predict, sample_steps=200)
     x = chain(made, Known(0.7, 0.5, predict, 200), "number", 0.0)
     assert x.mean() == pytest.approx(0.7, abs=0.03)
     assert x.std() == pytest.approx(0.5, abs=0.03)
@@ -206,7 +206,7 @@ def test_flags_come_out_as_flags_and_as_often_as_the_network_says(sampler: str, 
         def forward(self, x: torch.Tensor, share: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             return torch.full_like(x, np.log(0.25 / 0.75))  # in train every second one is set
 
-    x = chain(make("tardiff", sampler=sampler, sample_steps=steps), Common(), "bool", 0.5)
+    x = chain(make("tardiff", variance="none", sampler=sampler, sample_steps=steps), Common(), "bool", 0.5)
     assert np.abs(np.abs(x) - 1).max() < 0.05
     assert (x > 0).mean(axis=0) == pytest.approx(0.25, abs=0.03)
     assert ((x[:, 0, 0] > 0) & (x[:, 0, 1] > 0)).mean() == pytest.approx(0.25**2, abs=0.02)
@@ -219,7 +219,8 @@ def test_a_flag_that_is_constant_is_drawn_once_for_its_whole_length() -> None:
         def forward(self, x: torch.Tensor, share: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             return torch.full_like(x, np.log(0.05 / 0.95))  # in train every second one is set
 
-    found = {still: chain(make("tardiff", sample_steps=8), Rare(), "bool", 0.5, still) > 0 for still in (False, True)}
+    made = make("tardiff", variance="none", sample_steps=8)
+    found = {still: chain(made, Rare(), "bool", 0.5, still) > 0 for still in (False, True)}
     assert (found[True][:, 0, 0] == found[True][:, 0, 1]).all()
     assert found[True].mean() == pytest.approx(0.05, abs=0.01)
     assert (found[False][:, 0, 0] & found[False][:, 0, 1]).mean() < 0.01  # of two flags both are rarely set
@@ -232,7 +233,7 @@ def test_of_a_category_one_level_is_drawn() -> None:
         def forward(self, x: torch.Tensor, share: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             return torch.tensor([np.log(9), -np.log(9)]).float().expand(x.shape)  # in train they are as common
 
-    x = chain(make("tardiff", sample_steps=8), Nine(), "category", 0.5, levels=[(0, 2)]) > 0
+    x = chain(make("tardiff", variance="none", sample_steps=8), Nine(), "category", 0.5, levels=[(0, 2)]) > 0
     assert (x[:, 0, 0] != x[:, 0, 1]).all()
     assert x[:, 0, 0].mean() == pytest.approx(0.9, abs=0.02)
 
@@ -257,6 +258,7 @@ class Silent(nn.Module):
 
 
 def test_the_linear_guess_is_the_mean_of_a_gaussian_given_its_noisy_value() -> None:
+    """And its posterior noise has the covariance."""
     rng = np.random.default_rng(0)
     mix, y = rng.normal(size=(6, 6)), np.arange(40_000) % 2
     x = (1 + y[:, None]) * rng.normal(size=(40_000, 6)) @ mix + y[:, None]  # the second class is twice as wide
@@ -268,11 +270,15 @@ def test_the_linear_guess_is_the_mean_of_a_gaussian_given_its_noisy_value() -> N
     share = torch.full((40, 1, 1), g), torch.full((40, 1, 1), b)
     centre = np.stack([x[y == k].reshape(-1, 6).mean(axis=0) for k in (0, 1)])
     guess = model.guess(noisy, *share, torch.from_numpy(y[:40])).numpy().reshape(-1, 6)
+    noise = torch.from_numpy(rng.normal(size=x.shape).astype(np.float32))
+    drawn = model.posterior_noise(noise, g, b, torch.from_numpy(y)).numpy().reshape(-1, 6)
     for k in (0, 1):
         inner = np.cov(x.reshape(-1, 6)[y == k].T)
         away = noisy.numpy().reshape(-1, 6)[y[:40] == k] - g * centre[k]
         exact = centre[k] + away @ np.linalg.solve(g**2 * inner + b**2 * np.eye(6), g * inner)
         assert guess[y[:40] == k] == pytest.approx(exact, abs=0.05)
+        remains = inner - g**2 * inner @ np.linalg.solve(g**2 * inner + b**2 * np.eye(6), inner)
+        assert np.cov(drawn[y == k].T) == pytest.approx(remains, abs=0.06)
 
 
 def test_what_a_class_has_of_its_own_is_drawn_to_the_mean_of_all_where_it_is_small() -> None:
@@ -284,7 +290,7 @@ def test_what_a_class_has_of_its_own_is_drawn_to_the_mean_of_all_where_it_is_sma
 def test_a_chain_of_linear_guesses_draws_trains_covariance() -> None:
     rng = np.random.default_rng(1)
     x = (rng.normal(size=(4_000, 1, 2)) @ np.array([[1.0, 0.8], [0.0, 0.6]])).astype(np.float32)
-    made = make("tardiff", sample_steps=200)
+    made = make("tardiff")
     times = made._times()
     found = moments(x, np.zeros(4_000, int), seed=0)
     drawn = chain(made, Corrected(Silent(), found, gamma(times), beta(times), np.ones((1, 1), bool)), "number", 0.0)

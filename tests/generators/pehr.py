@@ -3,13 +3,12 @@
 A subject is the text "age sex <demo> <v> codes <\\v> ... <END>", read by a pretrained BART's own sub-word tokenizer.
 As reported, the encoder is shown the whole text that the decoder has to say, generation begins after "<s> ... <demo>
 </s> <v>", and `<demo>` is no token. FIXES are the report's five; "prompted" and "placed" are what it did not mend: the
-encoder reads the demographics alone, and what is generated begins where training did. `python tests/generators/pehr.py`
-prints the table of every fix alone and together; `reported` is one of its rows.
+encoder reads the demographics alone, and what is generated begins where training did.
+`tests/benchmarks/bart_report.py` measures every fix alone and together.
 """
 
-import sys
-import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,6 +22,7 @@ from generators.language import hushed
 
 FIXES = ("demo", "mean", "fewer", "cooler", "barred")
 BEYOND = ("prompted", "placed")
+DRAWING = {"cooler", "barred", "placed"}  # fixes of how subjects are drawn; the others are of training
 LONGEST, BATCH, DRAWN, HELD = 256, 16, 50, 0.2
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
@@ -72,15 +72,22 @@ def _denoise(net: BartForConditionalGeneration, ids: list[list[int]], steps: int
         schedule.step()
 
 
-def reported(
-    model: Path, table: pd.DataFrame, fixes: set[str], *, epochs: int, lr: float, seed: int = 0
-) -> dict[str, object]:
-    """Train and draw as reported, but for some fixes.
+class Trained(NamedTuple):
+    """A network trained as reported, but for some fixes.
 
-    Gives p_visit, the chance of `<v>` after the prompt where training has it; p_reported, where the report looked;
-    p_end, that of the model's own end token right after the prompt; with_codes, the share of drawn subjects with a
-    known code; validation, a loss an epoch; and shuffled, the last one when encoders read other subjects.
+    validation: a loss an epoch. shuffled: the last loss when encoders read other subjects.
     """
+
+    net: BartForConditionalGeneration
+    tokenizer: PreTrainedTokenizerFast
+    people: list[str]
+    pairs: list[tuple[list[int], list[int]]]
+    validation: list[float]
+    shuffled: float
+
+
+def train(model: Path, table: pd.DataFrame, fixes: set[str], *, epochs: int, lr: float, seed: int = 0) -> Trained:
+    """Train as reported, but for some fixes; those that concern drawing alone change nothing."""
     strange = fixes - {*FIXES, *BEYOND}
     if strange:
         raise ValueError(f"no such fix: {strange}")
@@ -94,15 +101,13 @@ def reported(
     with torch.no_grad():
         rows = net.get_input_embeddings().weight
         rows[known:] = rows[:known].mean(dim=0) if "mean" in fixes else torch.randn_like(rows[known:]) * 0.02
-    codes = codes_of(table)
     people = texts_of(table)
     held = int(HELD * len(people))
     rng = np.random.default_rng(seed)
     pairs = [encoded(tokenizer, p, fixes) for p in people]
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr)
     losses = []
-    epochs = max(1, epochs // 2) if "fewer" in fixes else epochs
-    for _ in range(epochs):
+    for _ in range(max(1, epochs // 2) if "fewer" in fixes else epochs):
         net.train()
         order = held + rng.permutation(len(pairs) - held)
         for start in range(0, len(order), BATCH):
@@ -113,19 +118,29 @@ def reported(
         net.eval()
         losses.append(_mean_loss(net, pairs[:held]))
     others = [(pairs[(i + 1) % held][0], pairs[i][1]) for i in range(held)]
+    return Trained(net, tokenizer, people, pairs, losses, _mean_loss(net, others))
+
+
+def measure(trained: Trained, codes: list[str], fixes: set[str], *, seed: int = 0) -> dict[str, object]:
+    """Draw subjects from a trained network, and return what is measured of it.
+
+    p_visit: mean probability of `<v>` after the prompt, where training has it. p_reported: the same where the report
+    looked. p_end: that of the model's own end token right after the prompt. with_codes: share of drawn subjects with a
+    known code. validation and shuffled: as in `Trained`.
+    """
+    net, tokenizer, people = trained.net, trained.tokenizer, trained.people[:DRAWN]
     opens = tokenizer.convert_tokens_to_ids("<v>")
-    read = [prompt(tokenizer, p) for p in people[:DRAWN]]
-    begun = [[2, *whole[: whole.index(opens)]] for _, whole in pairs[:DRAWN]]  # as training has it
+    read = [prompt(tokenizer, p) for p in people]
+    begun = [[2, *whole[: whole.index(opens)]] for _, whole in trained.pairs[:DRAWN]]  # as training has it
     bare = [[2, *row[:-1]] for row in read]  # the prompt alone, without the end its tokenizer adds
-    texts = _generated(net, tokenizer, read, [begin(tokenizer, p, fixes) for p in people[:DRAWN]], fixes, seed)
+    texts = _generated(net, tokenizer, read, [begin(tokenizer, p, fixes) for p in people], fixes, seed)
     return {
         "p_visit": float(_next(net, read, begun)[:, opens].mean()),
         "p_end": float(_next(net, read, bare)[:, 2].mean()),
         "p_reported": float(_next(net, read, read)[:, opens].mean()),
         "with_codes": float(np.mean([bool(set(codes) & set(t.split("<demo>")[-1].split())) for t in texts])),
-        "validation": losses,
-        "shuffled": _mean_loss(net, others),
-        "example": texts[0],
+        "validation": trained.validation,
+        "shuffled": trained.shuffled,
     }
 
 
@@ -228,28 +243,3 @@ def _padded(rows: list[list[int]]) -> torch.Tensor:
     for i, row in enumerate(rows):
         out[i, : len(row)] = torch.tensor(row)
     return out
-
-
-def arms() -> list[set[str]]:
-    """No fix, each of the report's alone, all five, each of what it left alone, all."""
-    return [set(), *({f} for f in FIXES), set(FIXES), *({f} for f in BEYOND), set(BEYOND), {*FIXES, *BEYOND}]
-
-
-if __name__ == "__main__":
-    from bench.datasets import open_dataset
-
-    table = open_dataset("sim-visits[codes=40,rows=500]", None).load().table
-    with tempfile.TemporaryDirectory() as made:
-        model = Path(sys.argv[1]) if len(sys.argv) > 1 else pretrain(Path(made))
-        print("| fixes | epochs | P(<v>) | where the report looked | own end | with codes | validation | shuffled |")
-        print("|---|---|---|---|---|---|---|---|")
-        for fixes in arms():
-            for epochs in (5, 30):
-                r = reported(model, table, fixes, epochs=epochs, lr=1e-4 if len(sys.argv) > 1 else 1e-3)
-                loss = " ".join(f"{v:.3f}" for v in r["validation"][:: max(1, len(r["validation"]) // 5)])
-                print(
-                    f"| {' '.join(sorted(fixes)) or 'none'} | {epochs} | {r['p_visit']:.4f} | {r['p_reported']:.6f} | "
-                    f"{r['p_end']:.3f} | {r['with_codes']:.2f} | {loss} | {r['shuffled']:.2f} |",
-                    flush=True,
-                )
-                print("   ", r["example"][:100], file=sys.stderr, flush=True)

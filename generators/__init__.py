@@ -53,7 +53,7 @@ _ROWS = (
     ),
     Row(
         "uniform", "generators.reference:Uniform", "reference", ALL, "independent columns, uniform over their levels",
-        "floor of one-column scores",
+        "floor of one-column scores", version=2,
     ),
     Row(
         "oracle", "generators.reference:Oracle", "reference", ALL, "a fresh draw from the known process",
@@ -62,11 +62,11 @@ _ROWS = (
     Row(
         "smote", "generators.smote:Smote", "interpolation", ("table", "series"),
         "interpolates between neighbours of one class", "Chawla et al. 2002, doi:10.1613/jair.953; imbalanced-learn",
-        version=2,
+        version=3,
     ),
     Row(
         "gan", "generators.gan:GAN", "GAN", ("codes", "table", "series"), "conditional Wasserstein GAN, by shape",
-        "Xu et al. 2019, arXiv:1907.00503; Zhang et al. 2020, doi:10.1093/jamia/ocz161", version=2, gpu=True,
+        "Xu et al. 2019, arXiv:1907.00503; Zhang et al. 2020, doi:10.1093/jamia/ocz161", version=3, gpu=True,
         held_out=0.1,
     ),
     Row(
@@ -81,11 +81,11 @@ _ROWS = (
     ),
     Row(
         "mixture", "generators.classical:Mixture", "classical", ("codes", "table"), "latent classes, fitted by EM",
-        "Lazarsfeld and Henry 1968; Dempster et al. 1977, doi:10.1111/j.2517-6161.1977.tb01600.x", version=2,
+        "Lazarsfeld and Henry 1968; Dempster et al. 1977, doi:10.1111/j.2517-6161.1977.tb01600.x", version=3,
     ),
     Row(
         "gaussian", "generators.gaussian:Gaussian", "classical", ALL, "a Gaussian per class, behind monotone scales",
-        "Liu, Lafferty and Wasserman 2009, JMLR 10:2295; Fan et al. 2017, doi:10.1111/rssb.12168", version=3,
+        "Liu, Lafferty and Wasserman 2009, JMLR 10:2295; Fan et al. 2017, doi:10.1111/rssb.12168", version=4,
     ),
     Row(
         "ou", "generators.diffusion.ou:OU", "diffusion", ("table",), "Ornstein-Uhlenbeck diffusion, class-conditional",

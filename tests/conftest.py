@@ -13,6 +13,10 @@ import pytest
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 collect_ignore = ["stand_ins"]  # for libraries that are not here
+if "TEST_SEEDS" in os.environ:  # ci/portable.sh
+    import other_seeds
+
+    other_seeds.move(int(os.environ["TEST_SEEDS"]))
 
 
 @pytest.fixture
@@ -88,6 +92,10 @@ def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "pinned: compares with stored text that its seeds determine")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups

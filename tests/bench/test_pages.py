@@ -130,7 +130,8 @@ def test_the_board_is_sorted_and_filtered(page) -> None:
     rising = [float(v) for v in page.execute_script(values)]
     assert rising == sorted(rising)
     page.execute_script("arguments[0].click()", button)
-    assert names()[0] == "copycat"
+    falling = [float(v) for v in page.execute_script(values)]
+    assert falling == sorted(rising, reverse=True)
     head = page.find_elements("css selector", "#ranking th")[2]
     assert head.get_attribute("aria-sort") == "descending"
     field = page.find_element("css selector", "#filter input[type=search]")

@@ -3,13 +3,12 @@
 A subject is the text "age sex <demo> <v> codes <\\v> ... <END>", read by a pretrained BART's own sub-word tokenizer.
 As reported, the encoder is shown the whole text that the decoder has to say, generation begins after "<s> ... <demo>
 </s> <v>", and `<demo>` is no token. FIXES are the report's five; "prompted" and "placed" are what it did not mend: the
-encoder reads the demographics alone, and what is generated begins where training did. `python tests/generators/pehr.py`
-prints the table of every fix alone and together; `reported` is one of its rows.
+encoder reads the demographics alone, and what is generated begins where training did.
+`tests/benchmarks/bart_report.py` measures every fix alone and together.
 """
 
-import sys
-import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,12 +22,16 @@ from generators.language import hushed
 
 FIXES = ("demo", "mean", "fewer", "cooler", "barred")
 BEYOND = ("prompted", "placed")
+DRAWING = {"cooler", "barred", "placed"}  # fixes of how subjects are drawn; the others are of training
 LONGEST, BATCH, DRAWN, HELD = 256, 16, 50, 0.2
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
 def pretrain(folder: Path, *, seed: int = 0, steps: int = 900, width: int = 128) -> Path:
-    """A tiny BART in a folder: text infilling (spans of about 3 words, 30 %) over the names of ICD categories."""
+    """Write a tiny BART to a folder: text infilling (spans of about 3 words, 30 %) over the names of ICD categories.
+
+    With 0 steps the tokenizer is trained and the network is not.
+    """
     names = category_names(10) | category_names(9)
     texts = [f"{code} {name}" for code, name in names.items()] + [f"{a} {s}" for a in range(18, 96) for s in ("M", "F")]
     bpe = ByteLevelBPETokenizer()
@@ -45,8 +48,17 @@ def pretrain(folder: Path, *, seed: int = 0, steps: int = 900, width: int = 128)
             forced_eos_token_id=None,
         )
     )  # fmt: skip
+    if steps:
+        _denoise(net, [tokenizer(t, truncation=True, max_length=32)["input_ids"] for t in texts], steps, seed)
+    with hushed():
+        net.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _denoise(net: BartForConditionalGeneration, ids: list[list[int]], steps: int, seed: int) -> None:
+    """Train a network to restore infilled texts."""
     rng = np.random.default_rng(seed)
-    ids = [tokenizer(t, truncation=True, max_length=32)["input_ids"] for t in texts]
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps, pct_start=0.1)
     for _ in range(steps):
@@ -58,29 +70,30 @@ def pretrain(folder: Path, *, seed: int = 0, steps: int = 900, width: int = 128)
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-    with hushed():
-        net.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    return folder
 
 
-def reported(
-    model: Path, table: pd.DataFrame, fixes: set[str], *, epochs: int, lr: float, seed: int = 0
-) -> dict[str, object]:
-    """Train and draw as reported, but for some fixes.
+class Trained(NamedTuple):
+    """A network trained as reported, but for some fixes.
 
-    Gives p_visit, the chance of `<v>` after the prompt where training has it; p_reported, where the report looked;
-    p_end, that of the model's own end token right after the prompt; with_codes, the share of drawn subjects with a
-    known code; validation, a loss an epoch; and shuffled, the last one when encoders read other subjects.
+    validation: a loss an epoch. shuffled: the last loss when encoders read other subjects.
     """
+
+    net: BartForConditionalGeneration
+    tokenizer: PreTrainedTokenizerFast
+    people: list[str]
+    pairs: list[tuple[list[int], list[int]]]
+    validation: list[float]
+    shuffled: float
+
+
+def train(model: Path, table: pd.DataFrame, fixes: set[str], *, epochs: int, lr: float, seed: int = 0) -> Trained:
+    """Train as reported, but for some fixes; those that concern drawing alone change nothing."""
     strange = fixes - {*FIXES, *BEYOND}
     if strange:
         raise ValueError(f"no such fix: {strange}")
+    tokenizer = extended(model, fixes)
     with hushed():
-        tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
         net = BartForConditionalGeneration.from_pretrained(model, local_files_only=True)
-    structure = [*(["<demo>"] if "demo" in fixes else []), "<v>", "<\\v>", "<END>"]
-    tokenizer.add_special_tokens({"additional_special_tokens": structure})
     torch.manual_seed(seed)
     known = net.config.vocab_size
     with hushed():
@@ -88,15 +101,13 @@ def reported(
     with torch.no_grad():
         rows = net.get_input_embeddings().weight
         rows[known:] = rows[:known].mean(dim=0) if "mean" in fixes else torch.randn_like(rows[known:]) * 0.02
-    codes = [c for c in table.columns if c not in ("age", "sex", "died")]
-    people = [_text(rows, codes) for _, rows in table.groupby(level="subject")]
+    people = texts_of(table)
     held = int(HELD * len(people))
     rng = np.random.default_rng(seed)
-    pairs = [_encoded(tokenizer, p, prompted="prompted" in fixes) for p in people]
+    pairs = [encoded(tokenizer, p, fixes) for p in people]
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr)
     losses = []
-    epochs = max(1, epochs // 2) if "fewer" in fixes else epochs
-    for _ in range(epochs):
+    for _ in range(max(1, epochs // 2) if "fewer" in fixes else epochs):
         net.train()
         order = held + rng.permutation(len(pairs) - held)
         for start in range(0, len(order), BATCH):
@@ -107,19 +118,29 @@ def reported(
         net.eval()
         losses.append(_mean_loss(net, pairs[:held]))
     others = [(pairs[(i + 1) % held][0], pairs[i][1]) for i in range(held)]
+    return Trained(net, tokenizer, people, pairs, losses, _mean_loss(net, others))
+
+
+def measure(trained: Trained, codes: list[str], fixes: set[str], *, seed: int = 0) -> dict[str, object]:
+    """Draw subjects from a trained network, and return what is measured of it.
+
+    p_visit: mean probability of `<v>` after the prompt, where training has it. p_reported: the same where the report
+    looked. p_end: that of the model's own end token right after the prompt. with_codes: share of drawn subjects with a
+    known code. validation and shuffled: as in `Trained`.
+    """
+    net, tokenizer, people = trained.net, trained.tokenizer, trained.people[:DRAWN]
     opens = tokenizer.convert_tokens_to_ids("<v>")
-    read = [tokenizer(p.split(" <v>")[0])["input_ids"] for p in people[:DRAWN]]
-    begun = [[2, *whole[: whole.index(opens)]] for _, whole in pairs[:DRAWN]]  # as training has it
+    read = [prompt(tokenizer, p) for p in people]
+    begun = [[2, *whole[: whole.index(opens)]] for _, whole in trained.pairs[:DRAWN]]  # as training has it
     bare = [[2, *row[:-1]] for row in read]  # the prompt alone, without the end its tokenizer adds
-    texts = _generated(net, tokenizer, read, begun if "placed" in fixes else None, fixes, seed)
+    texts = _generated(net, tokenizer, read, [begin(tokenizer, p, fixes) for p in people], fixes, seed)
     return {
         "p_visit": float(_next(net, read, begun)[:, opens].mean()),
         "p_end": float(_next(net, read, bare)[:, 2].mean()),
         "p_reported": float(_next(net, read, read)[:, opens].mean()),
         "with_codes": float(np.mean([bool(set(codes) & set(t.split("<demo>")[-1].split())) for t in texts])),
-        "validation": losses,
-        "shuffled": _mean_loss(net, others),
-        "example": texts[0],
+        "validation": trained.validation,
+        "shuffled": trained.shuffled,
     }
 
 
@@ -130,10 +151,41 @@ def _text(rows: pd.DataFrame, codes: list[str]) -> str:
     return f"{rows['age'].iloc[0]} {'M' if rows['sex'].iloc[0] == 'male' else 'F'} <demo> {visits} <END>"
 
 
-def _encoded(tokenizer: PreTrainedTokenizerFast, text: str, *, prompted: bool) -> tuple[list[int], list[int]]:
-    """What the encoder reads, and the labels."""
+def codes_of(table: pd.DataFrame) -> list[str]:
+    """Return the columns of a table that are codes."""
+    return [c for c in table.columns if c not in ("age", "sex", "died")]
+
+
+def texts_of(table: pd.DataFrame) -> list[str]:
+    """Return the text of each subject of a table."""
+    return [_text(rows, codes_of(table)) for _, rows in table.groupby(level="subject")]
+
+
+def extended(model: Path, fixes: set[str]) -> PreTrainedTokenizerFast:
+    """Load a model's tokenizer and add the report's structural tokens to it."""
+    with hushed():
+        tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
+    structure = [*(["<demo>"] if "demo" in fixes else []), "<v>", "<\\v>", "<END>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": structure})
+    return tokenizer
+
+
+def encoded(tokenizer: PreTrainedTokenizerFast, text: str, fixes: set[str]) -> tuple[list[int], list[int]]:
+    """Return the tokens that the encoder reads in training, and the labels of the decoder."""
     whole = tokenizer(text, truncation=True, max_length=LONGEST)["input_ids"]
-    return (tokenizer(text.split(" <v>")[0])["input_ids"] if prompted else whole), whole
+    return (prompt(tokenizer, text) if "prompted" in fixes else whole), whole
+
+
+def prompt(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Return the tokens that the encoder reads when subjects are drawn: the demographics alone."""
+    return tokenizer(text.split(" <v>")[0])["input_ids"]
+
+
+def begin(tokenizer: PreTrainedTokenizerFast, text: str, fixes: set[str]) -> list[int]:
+    """Return the decoder's tokens that generation starts from; as reported "<s> ... <demo> </s> <v>"."""
+    opens = tokenizer.convert_tokens_to_ids("<v>")
+    whole = encoded(tokenizer, text, fixes)[1]
+    return [2, *whole[: whole.index(opens)]] if "placed" in fixes else [*prompt(tokenizer, text), opens]
 
 
 def _loss(net: BartForConditionalGeneration, pairs: list[tuple[list[int], list[int]]]) -> torch.Tensor:
@@ -157,20 +209,19 @@ def _next(net: BartForConditionalGeneration, read: list[list[int]], said: list[l
 @torch.no_grad()
 def _generated(
     net: BartForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, read: list[list[int]],
-    begun: list[list[int]] | None, fixes: set[str], seed: int,
+    begun: list[list[int]], fixes: set[str], seed: int,
 ) -> list[str]:  # fmt: skip
-    """Texts of subjects, begun so, or as the report begins them: "<s> ... <demo> </s> <v>". One by one, as there."""
-    ours, opens, out = tokenizer.convert_tokens_to_ids("<END>"), tokenizer.convert_tokens_to_ids("<v>"), []
+    """Draw one text for each prompt that the encoder reads, from the decoder's tokens in `begun`, one by one."""
+    ours, out = tokenizer.convert_tokens_to_ids("<END>"), []
     torch.manual_seed(seed)
-    for i, row in enumerate(read):
-        begin = torch.tensor([begun[i] if begun else [*row, opens]])
+    for row, start in zip(read, begun, strict=True):
         with hushed():
             ids = net.generate(
-                input_ids=torch.tensor([row]), decoder_input_ids=begin, do_sample=True, top_k=50,
+                input_ids=torch.tensor([row]), decoder_input_ids=torch.tensor([start]), do_sample=True, top_k=50,
                 temperature=1.0 if "cooler" in fixes else 1.3, max_length=LONGEST // 2, eos_token_id=[ours, 2],
                 pad_token_id=1, bad_words_ids=[[2]] if "barred" in fixes else None, forced_eos_token_id=None,
             )[0].tolist()  # fmt: skip
-        out.append(tokenizer.decode(ids[begin.shape[1] :]).replace("<", " <").replace(">", "> "))
+        out.append(tokenizer.decode(ids[len(start) :]).replace("<", " <").replace(">", "> "))
     return out
 
 
@@ -192,28 +243,3 @@ def _padded(rows: list[list[int]]) -> torch.Tensor:
     for i, row in enumerate(rows):
         out[i, : len(row)] = torch.tensor(row)
     return out
-
-
-def arms() -> list[set[str]]:
-    """No fix, each of the report's alone, all five, each of what it left alone, all."""
-    return [set(), *({f} for f in FIXES), set(FIXES), *({f} for f in BEYOND), set(BEYOND), {*FIXES, *BEYOND}]
-
-
-if __name__ == "__main__":
-    from bench.datasets import open_dataset
-
-    table = open_dataset("sim-visits[codes=40,rows=500]", None).load().table
-    with tempfile.TemporaryDirectory() as made:
-        model = Path(sys.argv[1]) if len(sys.argv) > 1 else pretrain(Path(made))
-        print("| fixes | epochs | P(<v>) | where the report looked | own end | with codes | validation | shuffled |")
-        print("|---|---|---|---|---|---|---|---|")
-        for fixes in arms():
-            for epochs in (5, 30):
-                r = reported(model, table, fixes, epochs=epochs, lr=1e-4 if len(sys.argv) > 1 else 1e-3)
-                loss = " ".join(f"{v:.3f}" for v in r["validation"][:: max(1, len(r["validation"]) // 5)])
-                print(
-                    f"| {' '.join(sorted(fixes)) or 'none'} | {epochs} | {r['p_visit']:.4f} | {r['p_reported']:.6f} | "
-                    f"{r['p_end']:.3f} | {r['with_codes']:.2f} | {loss} | {r['shuffled']:.2f} |",
-                    flush=True,
-                )
-                print("   ", r["example"][:100], file=sys.stderr, flush=True)

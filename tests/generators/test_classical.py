@@ -62,7 +62,8 @@ def test_em_recovers_gaussians_of_two_classes() -> None:
     v = np.where(gone, 0, scores)
     x = np.column_stack([np.ones(4_000), v, gone, v**2]).astype(np.float32)
     average = x.mean(axis=0, dtype=np.float64)
-    now = design.maximise(x[[0, int(z.argmax())]] + average, average, 0.01)
+    start = [int(np.flatnonzero((z == k) & ~gone)[0]) for k in (0, 1)]  # a row of each class, else they stay equal
+    now = design.maximise(x[start] + average, average, 0.01)
     for _ in range(200):
         now = design.maximise(design.expect(x, now)[1], average, 0.001)
     order = np.argsort(-now.weights)

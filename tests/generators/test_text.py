@@ -156,6 +156,7 @@ def test_what_was_learned_survives_the_disk(name: str, tmp_path: Path) -> None:
     assert made.condition({target: True}) == back.condition({target: True})
 
 
+@pytest.mark.pinned
 def test_the_words_of_a_classification_are_a_clinicians() -> None:
     made, table, _, _ = fitted("sim-ehr[codes=60,rows=500]")
     assert made.of(table)[3] == (

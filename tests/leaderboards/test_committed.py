@@ -20,6 +20,7 @@ def first_table(text: str) -> list[str]:
     return lines[start:end]
 
 
+@pytest.mark.pinned
 @pytest.mark.parametrize("path", SCORES, ids=lambda p: p.parent.name)
 def test_a_committed_board_is_rendered_from_its_scores(path) -> None:
     """Write it anew with `bench board leaderboards/boards/NAME/scores.json --out leaderboards/boards/NAME`."""

@@ -133,7 +133,7 @@ def rating_coverage(k: int, runs: int, g: int = 5) -> float:
 
 
 def test_the_interval_of_a_rating_covers_where_there_are_thirty_datasets() -> None:
-    assert 0.92 <= rating_coverage(30, 200) <= 0.98
+    assert 0.9 <= rating_coverage(30, 200) <= 0.98  # .93 on average, with a standard error of .01
 
 
 def test_the_interval_of_a_rating_is_too_narrow_with_six_datasets_as_is_said() -> None:

@@ -56,7 +56,7 @@ def score_files(
         tuple(quasi),
     )
     check(tables["train"], roles, what="train")
-    refuse_identifiers(tables["train"], keep, "train")
+    refuse_identifiers(tables["train"], (*keep, *sensitive, *quasi), "train")
     for name, table in tables.items():
         check(table, what=name)
         if name != "train" and table[target].dtype != tables["train"][target].dtype:

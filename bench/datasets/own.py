@@ -8,7 +8,7 @@ time = "month"               # optional: a whole number; makes the table longitu
 static = ["sex"]             # constant per subject (longitudinal tables)
 order = "opened"             # optional: orders subjects for split = "time"; not a column of the table
 drop = ["full_name"]         # columns to leave out
-keep = ["amount"]            # measurements that differ in every row; others that do so are refused as identifiers
+keep = ["amount"]            # measurements; any other column that differs in every row is refused as an identifier
 ordinal = { grade = ["low", "middle", "high"] }
 codes = [], sensitive = [], quasi = [], drop_duplicates = false, shape = "table", describe = { }
 """
@@ -113,7 +113,7 @@ def load(path: Path) -> Data:
     if own.time is not None:
         table = table.sort_index()
     check(table, what=own.file)
-    refuse_identifiers(table, (*own.keep, *own.ordinal), own.file)
+    refuse_identifiers(table, (*own.keep, *own.ordinal, *own.sensitive, *own.quasi), own.file)
     static = (*own.static, own.target) if own.time and own.target not in own.static else own.static
     roles = Roles(
         own.target, static if own.time else (), own.codes, own.sensitive or (own.target,), own.quasi,
@@ -200,8 +200,8 @@ def refuse_identifiers(table: pd.DataFrame, declared: Collection[str], what: str
     """Raise BenchError where a column tells every row, or every subject, from all others.
 
     Such a column is a row number or an identifier, which no generator should learn and no score should compare. Floats
-    are measurements, and so are columns that are declared. Tables of fewer than MIN_SUBJECTS subjects are not searched:
-    there any count may differ in every row.
+    are measurements, and so are declared columns: those of `keep`, `ordinal`, `sensitive` and `quasi`. Tables of fewer
+    than MIN_SUBJECTS subjects are not searched: there any count may differ in every row.
     """
     subjects = table.index.get_level_values("subject")
     if subjects.nunique() < MIN_SUBJECTS:

@@ -326,7 +326,7 @@ def test_a_number_of_each_row_is_refused_unless_it_is_declared(tmp_path: Path) -
         ('drop = ["patient"]', ["age", "y"]),
         ('subject = "patient"', ["age", "y"]),
         ('order = "patient"', ["age", "y"]),
-        ('keep = ["patient"]', ["patient", "age", "y"]),
+        *((f'{key} = ["patient"]', ["patient", "age", "y"]) for key in ("keep", "quasi", "sensitive")),
     ):
         data = open_dataset(str(write(tmp_path / "d.toml", text + more)), None).load()
         assert list(data.table.columns) == columns

@@ -224,7 +224,8 @@ def test_an_identifier_is_refused_unless_declared(tmp_path: Path, kind: str, n: 
         scored(paths)
     assert scored(paths, drop=("patient",)) == plain
     assert scored(paths, subject="patient") == plain
-    assert scored(paths, keep=("patient",))["copy_risk"]["value"] < 1  # a feature, as was asked for
+    for role in ("keep", "quasi", "sensitive"):
+        assert scored(paths, **{role: ("patient",)})["copy_risk"]["value"] < 1  # a feature, as was asked for
 
 
 def test_fractions_and_tables_of_a_few_rows_have_no_identifiers(tmp_path: Path) -> None:

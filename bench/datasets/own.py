@@ -110,6 +110,7 @@ def load(path: Path) -> Data:
     table = frame.drop(columns=list(dict.fromkeys([*filter(None, (own.subject, own.time, own.order)), *own.drop])))
     table = lawful(table, ordinal=own.ordinal, keep=own.keep, what=own.file)
     table.index = index_of(frame, own.subject, own.time)
+    order = None if own.order is None else _order(frame[own.order], table.index.get_level_values("subject"), own.order)
     if own.time is not None:
         table = table.sort_index()
     check(table, what=own.file)
@@ -119,7 +120,6 @@ def load(path: Path) -> Data:
         own.target, static if own.time else (), own.codes, own.sensitive or (own.target,), own.quasi,
         describe=own.describe, time_unit="step" if own.time else None,
     )  # fmt: skip
-    order = None if own.order is None else _order(frame[own.order], table.index.get_level_values("subject"), own.order)
     return Data(table, roles, order, facts={"rows": len(frame)})
 
 

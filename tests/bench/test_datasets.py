@@ -243,6 +243,20 @@ def test_a_target_too_rare_to_split_is_one_clear_line(tmp_path: Path) -> None:
 # --- a user's own ---
 
 
+def test_the_order_of_subjects_is_theirs_whatever_the_order_of_rows(tmp_path: Path) -> None:
+    """Read beside the table after that was sorted, it went to other subjects: a split by time then leaks."""
+    rows = [(s, m, s % 2, 100 - 10 * s) for s in (3, 0, 2, 1) for m in (1, 0)]
+    frame = pd.DataFrame(rows, columns=["id", "month", "y", "opened"])
+    frame["x"] = [0.5, 1.5] * 4
+    frame.to_csv(tmp_path / "long.csv", index=False)
+    toml = write(
+        tmp_path / "long.toml",
+        'file = "long.csv"\ntarget = "y"\nsubject = "id"\ntime = "month"\norder = "opened"\n',
+    )
+    order = open_dataset(str(toml), None).load().order
+    assert order.loc[[0, 1, 2, 3]].is_monotonic_decreasing
+
+
 def own(folder: Path, order: str = "", more: str = "", n: int = 60) -> Path:
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(

@@ -84,7 +84,7 @@ def test_the_board_shown_is_one_this_code_renders() -> None:
     heads = re.search(r"(?m)^\|.*generator.*\|$", shown)
     assert heads
     cells = [c.strip() for c in heads[0].strip("|").split("|")]
-    assert cells == ["", "generator", "fidelity ↑", "utility ↑", "privacy ↑", "cells done"]
+    assert cells == ["generator", "fidelity ↑", "utility ↑", "privacy ↑", "cells done"]
     assert "*copycat*" in shown
 
 

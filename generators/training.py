@@ -29,6 +29,12 @@ from generators.base import Log, StopFit, quiet
 AT_ONCE = 16  # batches that are picked together: rows are sorted among them, a GPU is sent their places in one go
 SHARE = 0.25  # of a GPU's free memory that data may take
 WORTH = 5e15  # floating-point operations from which on a training on a GPU is compiled: a minute at 80 TFLOP/s
+# Held-out rows choose the step and are not trained on afterwards. Measured on three splits, two draws each, of ou (by
+# Heun's sampler, 25 steps) on breast-cancer and sim-fraud[rows=4000] and of ehr-d3pm on sim-ehr[codes=60,rows=3000],
+# as mean difference ± one standard error over the nine splits. Training again, on all of train, for the chosen number
+# of steps: c2st -.017 ± .011, TSTR AUROC +.002 ± .004, mia_density -.008 ± .006, no gain beyond noise. All rows for all
+# steps: c2st -.029 ± .018, TSTR AUROC +.007 ± .007, mia_density +.009 ± .006.
+HELD_OUT = 0.1
 MIN_EFFECTIVE_ROWS = 50  # held-out rows, counted by their weights: with fewer, patience does not end a training
 Loss = Callable[[nn.Module, tuple[Tensor, ...], torch.Generator], Tensor]
 Watch = Callable[[nn.Module, Tensor], Log]
@@ -92,7 +98,7 @@ def train(
     weight_decay: float = 0.0,
     ema: float = 0.999,
     clip: float = 1.0,
-    validation: float = 0.1,
+    validation: float = HELD_OUT,
     every: int = 200,
     patience: int = 10,
     slack: float = 0.0,
@@ -117,7 +123,7 @@ def train(
     that are trained on.
 
     The validation loss weighs rows as training does. Where the rows held back count for fewer than
-    MIN_EFFECTIVE_ROWS, patience is not applied.
+    MIN_EFFECTIVE_ROWS, patience is not applied. The rows held back are never trained on: see HELD_OUT.
 
     On a GPU the forward runs in bfloat16 where it can, and a network is compiled by itself where the whole training is
     worth it (WORTH). faster: let torch compile the network in any case. Where that fails, the log says so, and the

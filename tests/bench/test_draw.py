@@ -175,7 +175,7 @@ def test_ways_start_and_end_where_they_should() -> None:
     def away(points: np.ndarray) -> float:
         return float(np.median(np.sqrt(((points[:, None] - x) ** 2).sum(axis=2)).min(axis=1)))
 
-    assert away(found.reverse[0]) < 0.07
+    assert away(found.reverse[0]) < 0.1  # .04 to .06 over six seeds
     assert away(found.reverse[0]) < away(found.reverse[-1]) / 2
     shown = [pictures.paths(found.times, found.forward, found.reverse, at=(0, 1, 4), title="t", about="a")
              for _ in range(2)]  # fmt: skip

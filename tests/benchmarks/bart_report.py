@@ -31,6 +31,7 @@ SEEDS, EPOCHS, RATE = range(5), 5, 1e-3
 STATIC = ["age", "sex", "died"]
 OURS = "BART over words"
 NONE, ALL_FIVE, BOTH, ALL = "none", " ".join(FIXES), " ".join(BEYOND), " ".join((*FIXES, *BEYOND))
+TITLES = {ALL_FIVE: "the five", ALL: "all seven"}  # of arms, in tables
 MEASURES = {
     "p_visit": "P(`<v>`), as trained",
     "p_reported": "P(`<v>`), as reported",
@@ -131,11 +132,11 @@ def markdown(runs: list[dict]) -> str:
             some = [r for r in runs if (r["arm"], r["arithmetic"]) == (arm, name)]
             cells = [spread([r[m] for r in some if m in r]) for m in MEASURES]
             if some:
-                out.append(f"| {arm} | {name} | {len(some)} | {' | '.join(cells)} |")
+                out.append(f"| {TITLES.get(arm, arm)} | {name} | {len(some)} | {' | '.join(cells)} |")
     out += ["", f"| fixes | statement | {' | '.join(names)} |", "|---" * (2 + len(names)) + "|"]
     for arm, statement, holds in STATEMENTS:
         of = [[holds(r) for r in runs if (r["arm"], r["arithmetic"]) == (arm, name)] for name in names]
-        out.append(f"| {arm} | {statement} | {' | '.join(f'{sum(o)} of {len(o)}' for o in of)} |")
+        out.append(f"| {TITLES.get(arm, arm)} | {statement} | {' | '.join(f'{sum(o)} of {len(o)}' for o in of)} |")
     return "\n".join(out)
 
 

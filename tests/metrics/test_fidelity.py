@@ -85,7 +85,7 @@ def test_denoised_rare_score_of_a_perfect_large_sample_is_one_where_the_plain_on
         plain.append(found["prevalence_rare_spearman_score"].value)
         corrected.append(found["prevalence_rare_denoised_score"].value)
     assert np.mean(plain) < 0.85
-    assert abs(np.mean(corrected) - 1) < 0.03
+    assert abs(np.mean(corrected) - 1) < 4 * np.std(corrected, ddof=1) / np.sqrt(len(corrected))
 
 
 def test_a_synth_without_rare_codes_scores_zero() -> None:

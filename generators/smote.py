@@ -143,12 +143,14 @@ class Smote(Generator):
         self, variant: str, x: np.ndarray, y: np.ndarray, label: bool, n: int, k: int, rng: np.random.Generator
     ) -> np.ndarray | None:  # fmt: skip
         """n new rows of a class by a variant of BORDER; None where it finds no subject to start from, which is said."""
-        share, m = float((y == label).mean()), min(self.m, len(y) - 1)
+        size, m = int((y == label).sum()), min(self.m, len(y) - 1)
+        share = size / len(y)
         sampler = _sampler(variant, np.zeros(0, bool), k, m=m, clusters=min(self.clusters, len(y)), share=share)
         parts, have = list[np.ndarray](), 0
         for _ in range(AGAIN):
             try:
-                new = _resampled(sampler, x, y, label, n - have, rng)
+                # ADASYN rounds each subject's part down, so that of a few rows none would be left
+                new = _resampled(sampler, x, y, label, max(n - have, size), rng)
             except (ValueError, RuntimeError) as error:
                 reason = str(error).partition(".")[0]
                 _say("variant '%s' gives way to plain SMOTE in class %s: %s", variant, label, reason)

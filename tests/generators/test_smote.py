@@ -73,6 +73,16 @@ def test_a_variant_starts_near_the_other_class(variant: str) -> None:
     assert near[["a", "b"]].sum(axis=1).mean() < plain[["a", "b"]].sum(axis=1).mean() - 0.15
 
 
+def test_adasyn_draws_any_number_of_rows_by_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """It rounds down: asked for the few rows that are still lacking it gave none, and all became plain SMOTE's."""
+    made = make("smote", variant="adasyn").fit(two_classes(2.0), target="y", seed=0)
+    with caplog.at_level(logging.WARNING):
+        for n in (1, 3, 50, 500, 2_000):
+            for seed in range(3):
+                assert len(made.sample(n, given={"y": True}, seed=seed)) == n
+    assert not caplog.messages
+
+
 def test_kmeans_starts_from_clusters_where_the_class_is_common() -> None:
     """Most of the rare class lies apart; a fifth of it lies inside the other class, where nothing is drawn."""
     table = two_classes(8.0)

@@ -228,7 +228,7 @@ def columns(generator: str) -> str:
 
 
 def scores(results: Path) -> Iterator[str]:
-    """Write what was measured as Markdown: means over splits and draws, ± the standard error over splits."""
+    """Write what was measured as Markdown: means over splits and draws, ± the standard error over splits, (splits)."""
     lines = read(results)
     for plan in PLANS:
         settings = ", ".join(f"{k} = {v}" for k, v in plan.fit.items())
@@ -251,7 +251,7 @@ def over_splits(lines: list[dict[str, Any]], name: str) -> str:
         by_split.setdefault(line["split"], []).append(line[name])
     means = [fmean(v) for v in by_split.values()]
     error = f" ± {stdev(means) / len(means) ** 0.5:.3f}" if len(means) > 1 else ""
-    return f"{fmean(means):.3f}{error}" if means else ""
+    return f"{fmean(means):.3f}{error} ({len(means)})" if means else ""
 
 
 def main() -> None:

@@ -4,9 +4,10 @@ Schedule, class-conditional U-Net, eps-loss and Algorithm 1 are the paper's; its
 (one normaliser over all channels; a batch's mean gradient in the place of each subject's; a step shrunk to nothing by
 scaling it twice; guidance set and downstream model sharing rows). Where this differs on purpose: gaps are carried as
 mask channels, and static features as channels, so that every table can be drawn; the network corrects the best linear
-guess at what is behind the noise, and says of a flag how likely it is (`predict`); the last step matches what is drawn
-to train's distribution, feature by feature (`calibrate`); the downstream models are cross-fitted, each with the
-gradient of the other's part of train; and the scale of guidance is relative to the noise of a step.
+guess at what is behind the noise, and says of a flag how likely it is (`predict`); a step draws what the linear guess
+leaves unknown of a number (`variance`); the last step matches what is drawn to train's distribution, feature by feature
+(`calibrate`); the downstream models are cross-fitted, each with the gradient of the other's part of train; and the
+scale of guidance is relative to the noise of a step.
 """
 
 from collections.abc import Mapping, Sequence

@@ -122,7 +122,7 @@ def _marginals(t: Tables, fewest: int) -> Iterator[dict[str, Any]]:
     import numpy as np
 
     frames = {name: t[name] for name in ("train", "holdout", "synth")}
-    names = [c for c in frames["train"].columns if frames["train"][c].dtype != bool and c != t.target][:COLUMNS]
+    names = [c for c in sorted(frames["train"].columns) if frames["train"][c].dtype != bool and c != t.target][:COLUMNS]
     for column in names:
         values = {name: _once(table[column], column in t.static) for name, table in frames.items()}
         at: Any
@@ -173,7 +173,8 @@ def _series(t: Tables, data: Data, fewest: int, *, shareable: bool) -> Iterator[
     """Mean and standard deviation of each channel by step, and a few drawn series."""
     if t.shape != "series":
         return
-    varying = [c for c in t["train"].columns if c not in data.roles.static and t["train"][c].dtype.kind in "iuf"]
+    train = t["train"]
+    varying = [c for c in sorted(train.columns) if c not in data.roles.static and train[c].dtype.kind in "iuf"]
     for column in varying:
         out: dict[str, Any] = {"name": column}
         for name in ("holdout", "synth"):
@@ -217,7 +218,7 @@ def _correlation(t: Tables, fewest: int) -> dict[str, Any]:
 def _numbers(t: Tables, name: str) -> pd.DataFrame:
     """Flags and numbers of a table, by subject; of a series by subject and step."""
     table = t[name] if t.shape == "series" else t.flat(name)
-    return table[[c for c in table.columns if table[c].dtype.kind in "biuf"]].astype(float)
+    return table[[c for c in sorted(table.columns) if table[c].dtype.kind in "biuf"]].astype(float)
 
 
 def _embedding(t: Tables, fewest: int, *, shareable: bool) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Column:
         shares = quantile_shares(len(x)) if scale == "quantile" else None
         return cls(
             name, "number", str(dtype), missing=missing, low=float(x.min()), high=float(x.max()), center=center,
-            scale=spread or 1.0, decimals=_decimals(x), shares=shares,
+            scale=spread or 1.0, decimals=_decimals(x, str(dtype)), shares=shares,
             quantiles=None if shares is None else np.quantile(x, shares),
         )  # fmt: skip
 
@@ -227,9 +227,10 @@ def quantile_shares(n: int) -> np.ndarray:
     return np.concatenate([[0], ends, np.linspace(0, 1, QUANTILES + 1)[1:-1], 1 - ends[::-1], [1]])
 
 
-def _decimals(x: np.ndarray) -> int:
-    """The fewest decimals (up to 6) that write every value as exactly as float64 holds it; -1 where none do."""
-    error = max(1e-9, float(np.spacing(np.abs(x).max())))
+def _decimals(x: np.ndarray, dtype: str) -> int:
+    """The fewest decimals (up to 6) that write every value as exactly as its dtype holds it; -1 where none do."""
+    held = np.abs(x).astype(np.float32 if dtype.lower() == "float32" else np.float64)
+    error = np.maximum(1e-9, np.spacing(held).astype(float))
     for decimals in range(MAX_DECIMALS + 1):
         if np.allclose(x, np.round(x, decimals), rtol=0, atol=error):
             return decimals

@@ -120,19 +120,19 @@ def test_the_report_draws_all_it_has(page) -> None:
 
 def test_the_board_is_sorted_and_filtered(page) -> None:
     def names() -> list[str]:
-        return texts(page, "#ranking tbody tr:not([hidden]) td:nth-child(2)")
+        return texts(page, "#ranking tbody tr:not([hidden]) td:nth-child(1)")
 
     assert sorted(names()) == ["copycat", "gaussian", "marginal", "smote"]
-    button = page.find_elements("css selector", "#ranking th button")[2]
+    button = page.find_elements("css selector", "#ranking th button")[1]
     assert button.text.startswith("fidelity")
     page.execute_script("arguments[0].click()", button)
-    values = "return [...document.querySelectorAll('#ranking tbody td:nth-child(3)')].map(c => c.dataset.value)"
+    values = "return [...document.querySelectorAll('#ranking tbody td:nth-child(2)')].map(c => c.dataset.value)"
     rising = [float(v) for v in page.execute_script(values)]
     assert rising == sorted(rising)
     page.execute_script("arguments[0].click()", button)
     falling = [float(v) for v in page.execute_script(values)]
     assert falling == sorted(rising, reverse=True)
-    head = page.find_elements("css selector", "#ranking th")[2]
+    head = page.find_elements("css selector", "#ranking th")[1]
     assert head.get_attribute("aria-sort") == "descending"
     field = page.find_element("css selector", "#filter input[type=search]")
     field.send_keys("gauss")

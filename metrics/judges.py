@@ -44,7 +44,7 @@ def logistic(x: np.ndarray, y: np.ndarray, *, seed: int, weight: np.ndarray | No
     """L2-penalised logistic regression (C = 0.1) on scaled features."""
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(C=0.1, max_iter=500, tol=1e-3).fit(x, y, sample_weight=weight)
+    return LogisticRegression(C=0.1, max_iter=5_000, tol=1e-3).fit(x, y, sample_weight=weight)
 
 
 # judge -> (fit, whether it wants scaled features without gaps)
